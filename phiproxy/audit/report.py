@@ -95,7 +95,7 @@ def _shown(facts: Facts) -> Mapping[str, Any]:
     most = max(by_day.values(), default=0) or 1
     until = proof.until.strftime("%Y-%m-%d %H:%M:%S UTC") if proof.until is not None else "never"
     files = f"{proof.files} file{'s' * (proof.files != 1)}"
-    state = "nothing was changed, removed or reordered" if not proof.faults else "the log is not what was signed"
+    state = proof.in_words
     server = [finding for finding in facts.findings if finding[2] in _OF_THE_SERVER]
     days_with_keys = _by_day(own.key_events)
     reads = sorted(own.reads.items(), key=lambda item: -item[1].opened)[:LISTED]

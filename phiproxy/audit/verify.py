@@ -23,11 +23,15 @@ _LATE = 3
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with a log: in which file, and where one can be named with which record (from 1)."""
+    """What is wrong with a log: in which file, and where one can be named with which record (from 1).
+
+    ``unknown``: it looks the same where nothing is wrong, and the proxy was killed.
+    """
 
     file: str
     record: int | None
     text: str
+    unknown: bool = False
 
 
 @dataclass(slots=True)
@@ -46,6 +50,15 @@ class Verified:
     """How many anchors were verified."""
     stamped: datetime | None = None
     """The time of the last verified time stamp."""
+
+    @property
+    def in_words(self) -> str:
+        """What it comes to."""
+        if not self.faults:
+            return "nothing was changed, removed or reordered"
+        if all(fault.unknown for fault in self.faults):
+            return "nothing before its end was changed, removed or reordered; whether its end was cut off cannot be told"
+        return "the log is not what was signed"
 
 
 @dataclass(slots=True)
@@ -79,6 +92,16 @@ class _Looked:
         return self.checkpoints[-1].size if self.checkpoints else 0
 
     @property
+    def wrong(self) -> Checkpoint | None:
+        """The first checkpoint that the records are not those of."""
+        return next((c for c in self.checkpoints if self.roots.get(c.size) != c.root), None)
+
+    @property
+    def is_genuine(self) -> bool:
+        """Whether some of its records are signed, and those that are signed are the ones that are there."""
+        return self.has_records and self.proven > 0 and self.wrong is None
+
+    @property
     def first(self) -> Mapping[str, Any]:
         return (record_of(self.lines[0]) if self.lines else None) or {}
 
@@ -96,8 +119,9 @@ def verify(
     files = [_look(contents, verifiers, result) for contents in there.files]
     by_stem = {looked.file.stem: looked for looked in files}
     _compute_roots(files)
+    continued = {said["file"]: said for looked in files if looked.is_genuine and _is_head(said := looked.first.get("previous"))}
     for looked in files:
-        _check_records(looked, result)
+        _check_records(looked, continued.get(looked.file.stem), result)
     writers: dict[tuple[str, str], list[_Looked]] = {}
     for looked in files:
         writers.setdefault(looked.file.writer, []).append(looked)
@@ -117,7 +141,7 @@ def _look(contents: Contents, verifiers: Sequence[Verifier], result: Verified) -
     if contents.unreadable is not None:
         result.faults.append(Fault(file.stem, None, contents.unreadable))
     if contents.torn:
-        result.notes.append(Fault(file.stem, len(lines) + 1, "the last record is not whole: the proxy ended while it was written"))
+        _check_torn(file.stem, lines, result)
     checkpoints: list[Checkpoint] = []
     for number, note in enumerate(contents.notes, start=1):
         try:
@@ -139,6 +163,15 @@ def _look(contents: Contents, verifiers: Sequence[Verifier], result: Verified) -
         result.files += 1
         result.records += len(lines)
     return _Looked(contents, [leaf_hash(line) for line in lines], checkpoints)
+
+
+def _check_torn(stem: str, lines: Sequence[bytes], result: Verified) -> None:
+    """Say what stands behind the last whole record: a process that was killed leaves that, and none that has closed the file."""
+    if lines and b'"kind":"log.closed"' in lines[-1]:
+        result.faults.append(Fault(stem, len(lines) + 1, "something was added behind the record that closes it"))
+    else:
+        text = "the last record is not whole: the proxy ended while it was written"
+        result.notes.append(Fault(stem, len(lines) + 1, text))
 
 
 def _compute_roots(files: Sequence[_Looked]) -> None:
@@ -169,8 +202,11 @@ def _is_head(said: object) -> TypeGuard[dict[str, Any]]:
     return isinstance(said, dict) and isinstance(said.get("file"), str) and type(said.get("size")) is int and "root" in said
 
 
-def _check_records(looked: _Looked, result: Verified) -> None:
-    """See that the records are those that the checkpoints cover, and that those behind the last one are numbered on."""
+def _check_records(looked: _Looked, continued: Mapping[str, Any] | None, result: Verified) -> None:
+    """See that the records are those that the checkpoints cover, and that those behind the last one are numbered on.
+
+    ``continued`` is what the file that follows it says of it, in a record that is signed.
+    """
     file, proven = looked.file, looked.proven
     if not looked.has_records:
         return
@@ -179,12 +215,12 @@ def _check_records(looked: _Looked, result: Verified) -> None:
         return
     if not looked.checkpoints:
         result.faults.append(Fault(file.stem, None, "no genuine checkpoint: nothing of this file is proven"))
-    wrong = next((c for c in looked.checkpoints if looked.roots.get(c.size) != c.root), None)
+    wrong = looked.wrong
     if wrong is None:
         result.proven += proven
         if looked.contents.hashes[:proven] != looked.leaves[:proven]:
             result.faults.append(Fault(file.stem, None, "the hashes of the leaves are not those of the records, which are genuine"))
-        _check_tail(looked, proven, result)
+        _check_tail(looked, proven, continued, result)
         return
     result.faults.append(_first_bad(looked, wrong))
 
@@ -248,14 +284,20 @@ def _broken(lines: Sequence[bytes], start: int, end: int) -> tuple[int, str] | N
     return None
 
 
-def _check_tail(looked: _Looked, proven: int, result: Verified) -> None:
-    tail = len(looked.lines) - proven
+def _check_tail(looked: _Looked, proven: int, continued: Mapping[str, Any] | None, result: Verified) -> None:
+    tail, size = len(looked.lines) - proven, len(looked.lines)
     if tail <= 0:
         return
     broken = _broken(looked.lines, proven, len(looked.lines))
     if broken is not None:
         result.faults.append(Fault(looked.file.stem, *broken))
-    elif looked.checkpoints:
+    elif not looked.checkpoints:
+        return  # nothing of it is proven
+    elif continued is not None and continued == head(looked.file.stem, size, looked.roots.get(size, EMPTY_ROOT)):
+        result.proven += tail
+        text = f"{tail} records behind its last checkpoint are proven by the next file: the proxy had ended before it signed them"
+        result.notes.append(Fault(looked.file.stem, proven + 1, text))
+    else:
         text = f"{tail} records behind the last checkpoint are not signed yet"
         result.notes.append(Fault(looked.file.stem, proven + 1, text))
 
@@ -308,7 +350,8 @@ def _check_end(filled: _Looked, last: _Looked, result: Verified, as_of: datetime
     latest = last.checkpoints[-1].time if last.checkpoints else datetime.strptime(last.file.begun, STEM_TIME).replace(tzinfo=UTC)
     if isinstance(seconds, int) and as_of - latest > timedelta(seconds=_LATE * seconds + 5):
         text = f"ends without a closing record: cut off, or the proxy was killed, after {latest.isoformat()}"
-        result.faults.append(Fault(last.file.stem, len(last.lines) + 1, text))
+        text += "; its next start will sign what there is"
+        result.faults.append(Fault(last.file.stem, len(last.lines) + 1, text, unknown=True))
 
 
 def _check_anchors(contents: Contents, witnessed: Witnessed, result: Verified) -> None:

@@ -134,7 +134,7 @@ def _print(verified: Verified) -> None:
         out(f"{verified.anchored} anchors are genuine{stamped}\n")
     if verified.pruned:
         out(f"{verified.pruned} older records were pruned; their signed heads are there\n")
-    out("the log is not what was signed\n" if verified.faults else "nothing was changed, removed or reordered\n")
+    out(f"{verified.in_words}\n")
 
 
 def _where(fault: Fault) -> str:

@@ -23,10 +23,10 @@ from phiproxy.index.collations import identity_query
 from phiproxy.net import clock
 from phiproxy.net.catalog_watch import ROLES, Look, Version, Watch, version_of
 from phiproxy.net.database_objects import Definitions, read_definitions
-from phiproxy.net.dependency_reader import Ask, ReadDependents, read_dependents
+from phiproxy.net.dependency_reader import NO_DEPENDENTS, Ask, ReadDependents, read_dependents
 from phiproxy.policy import catalog_rows
 from phiproxy.policy.catalog import ANY_DDL, Catalog, Relation
-from phiproxy.policy.dependencies import PG_CLASS, PG_EVENT_TRIGGER, Dependents, Objects, dependents_of
+from phiproxy.policy.dependencies import PG_CLASS, PG_EVENT_TRIGGER, Objects, dependents_of
 
 log = logging.getLogger(__name__)
 # A trigger on a table of the registry may have set another one in this session, with operators that answer otherwise.
@@ -156,6 +156,7 @@ class CatalogReader:
             definitions = await self._read_definitions(ask, server_version, changed)
             tables = await self._read_tables(ask, definitions, protected, names, changed)
             dependents, setters, relations = tables.reached.dependents, tables.reached.setters, tables.relations
+            statistics = tables.reached.statistics
             views = await _views(conn, [r.oid for r in relations if r.kind in ("v", "m") and r.name in dependents.names])
             if self._also is not None:
                 self.answers = tuple([(await ask(question))[0] for question in self._also(server_version)])
@@ -169,7 +170,7 @@ class CatalogReader:
             watch = Watch(
                 oids=[r.oid for r in relations if not r.schema.startswith("pg_temp_")],
                 names=tables.names or (),
-                nodes=dependents.nodes | setters.nodes,
+                nodes=dependents.nodes | setters.nodes | statistics.nodes,
                 types=[own.oid for own in definitions.types],
                 schemas=named,
                 seen=self._watch.seen,
@@ -186,7 +187,7 @@ class CatalogReader:
         setting |= {ANY_DDL for node in setters.nodes if node.catalogue == PG_EVENT_TRIGGER}
         content = (
             sorted(dependents.names.items()), sorted(setting), sorted(views.items()), ascii_case, collation,
-            sorted(schemas), paths, definitions.digest,
+            sorted(schemas), paths, definitions.digest, sorted(statistics.names),
         )  # fmt: skip
         catalog = Catalog(
             int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=8).digest()),
@@ -206,6 +207,7 @@ class CatalogReader:
             schemas,
             self._others,
             paths,
+            statistics.names,
         )
         self._watch, self._definitions, self._tables = watch, definitions, tables
         self._asked, self._asked_version = (own, asked), None
@@ -298,8 +300,8 @@ async def _read_dependents(
 ) -> ReadDependents:
     if not tables:
         always = sorted(definitions.always) if protected else ()
-        return ReadDependents(dependents_of(Objects(), {}, always), Dependents({}, frozenset()))
-    return await read_dependents(ask, tables, definitions.code, sorted(definitions.always), before)
+        return ReadDependents(dependents_of(Objects(), {}, always), NO_DEPENDENTS)
+    return await read_dependents(ask, tables, definitions.code, sorted(definitions.always), before, definitions.statistics)
 
 
 async def read_catalog(

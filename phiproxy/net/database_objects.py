@@ -1,14 +1,14 @@
 """What a database has beside relations: types, functions, operators, collations. It is read again only when it is another one."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 
 from phiproxy.index.function_table import names
 from phiproxy.net.catalog_watch import Version
 from phiproxy.net.dependency_reader import Ask
 from phiproxy.policy import catalog_rows
-from phiproxy.policy.dependencies import ALWAYS, PG_PROC, Code, Node
+from phiproxy.policy.dependencies import ALWAYS, PG_PROC, STATISTICS, Code, Node
 from phiproxy.policy.signature_queries import OWN, SERVER, rows
 from phiproxy.policy.signatures import Rows, Signatures
 from phiproxy.policy.user_types import OwnType
@@ -43,6 +43,18 @@ UNION SELECT CASE WHEN k.contypid <> 0 THEN 1247 ELSE 1259 END, CASE WHEN k.cont
 UNION SELECT 1259, p.polrelid::int8 FROM pg_catalog.pg_policy p, of WHERE pg_catalog.concat(p.polqual, p.polwithcheck) ~ of.calls
 UNION SELECT 1259, t.tgrelid::int8 FROM pg_catalog.pg_trigger t, of WHERE t.tgqual::text ~ of.calls
 UNION SELECT 1247, t.oid::int8 FROM pg_catalog.pg_type t, of WHERE t.oid >= 16384 AND t.typdefaultbin::text ~ of.calls
+"""
+# Where statistics are read. Of the tables themselves, which only superusers may read, no dependency is recorded, as above.
+_STATISTICS = """
+WITH own AS MATERIALIZED (
+  SELECT c.oid, c.relname FROM pg_catalog.pg_class c WHERE c.relnamespace = 11 AND c.relname = ANY (%s)),
+of (reads) AS MATERIALIZED (
+  SELECT pg_catalog.string_agg(':relid ' || own.oid || ' ', '|') FROM own WHERE own.relname LIKE 'pg_statistic%%')
+SELECT 1259, own.oid::int8, own.relname FROM own
+UNION ALL SELECT DISTINCT 1259, w.ev_class::int8, 'pg_statistic' FROM pg_catalog.pg_rewrite w, of
+           WHERE w.oid >= 16384 AND pg_catalog.concat(w.ev_action, w.ev_qual) ~ of.reads
+UNION ALL SELECT 1255, p.oid::int8, 'pg_statistic' FROM pg_catalog.pg_proc p, of
+           WHERE p.oid >= 16384 AND p.prosqlbody::text ~ of.reads
 """
 _REMOTE = """
 SELECT 1259, f.ftrelid::int8, coalesce(
@@ -115,6 +127,7 @@ class Definitions:
     own_signatures: str
     own_types: str = ""
     stored: frozenset[Node] = frozenset()
+    statistics: Mapping[Node, str] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
@@ -144,6 +157,9 @@ async def read_definitions(
     if "remote" in parts:
         remote = {Node(c, oid): name for c, oid, name in await ask(_REMOTE)}
     stored = of.stored if before is not None else frozenset([Node(c, oid) for c, oid in await ask(_STORED)])
+    statistics = of.statistics
+    if before is None:
+        statistics = {Node(c, oid): name for c, oid, name in await ask(_STATISTICS, (list(STATISTICS),))}
     code = Code(bodies, remote, of.code, stored) if parts & {"code", "remote"} else of.code
     if parts & {"code", "types"}:
         replaced = await _names(ask, _REPLACED)
@@ -158,8 +174,9 @@ async def read_definitions(
         if text != own_types or replaced != of.replaced:
             own_types, types = text, catalog_rows.own_types(text, partial(domain_condition, replaced=replaced))
     return Definitions(
-        bodies, remote, code, always, dynamic, replaced, collations, types, signatures, own_signatures, own_types, stored
-    )
+        bodies, remote, code, always, dynamic, replaced, collations, types, signatures, own_signatures, own_types, stored,
+        statistics,
+    )  # fmt: skip
 
 
 async def _names(ask: Ask, query: str) -> frozenset[str]:

@@ -2,11 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-from phiproxy.policy.dependencies import PG_CLASS, Code, Dependents, Node, Objects, dependents_of, setters_of
+from phiproxy.policy.dependencies import PG_CLASS, Code, Dependents, Node, Objects, dependents_of, setters_of, statistics_of
 
 Ask = Callable[..., Awaitable[list[tuple[Any, ...]]]]
+NO_DEPENDENTS = Dependents({}, frozenset())
+NOTHING: Mapping[Node, str] = MappingProxyType({})
 
 # In all that follows: 16384 is FirstNormalObjectId (what is below was made by initdb), and catalogues go by their
 # fixed oids: 1259 pg_class, 1255 pg_proc, 1247 pg_type, 2617 pg_operator, 2605 pg_cast, 2618 pg_rewrite, 2620
@@ -77,19 +80,25 @@ SELECT 2617, o.oid::int8, o.oprname, 'operator'
 
 @dataclass(frozen=True)
 class ReadDependents:
-    """What reaches protected tables, what reaches code that changes the session, and all that was read to tell these."""
+    """What reaches protected tables, code that changes the session, and statistics; and all that was read to tell these."""
 
     dependents: Dependents
     setters: Dependents
+    statistics: Dependents = NO_DEPENDENTS
     dependencies: Sequence[tuple[Node, Node]] = ()
     expanded: frozenset[Node] = frozenset()
     cascades: Sequence[tuple[Node, Node]] = ()
 
 
 async def read_dependents(
-    ask: Ask, tables: Mapping[int, str], code: Code, always: Collection[str], before: ReadDependents | None = None
+    ask: Ask,
+    tables: Mapping[int, str],
+    code: Code,
+    always: Collection[str],
+    before: ReadDependents | None = None,
+    statistics: Mapping[Node, str] = NOTHING,
 ) -> ReadDependents:
-    """Return what reaches these tables, oid -> ``schema.table``.
+    """Return what reaches these tables, oid -> ``schema.table``, and ``statistics``, node -> name.
 
     Code is only found by the names that it mentions, and what hangs from it is read then. ``before`` is what was read when other
     code was there, and the same dependencies: names may be others. Raises psycopg.Error.
@@ -102,12 +111,13 @@ async def read_dependents(
         await _read_names(ask, objects, sorted(expanded))
     while True:
         dependents, setters = dependents_of(objects, protected, always), setters_of(objects)
-        new = sorted((dependents.nodes | setters.nodes) - expanded)
+        of_statistics = statistics_of(objects, statistics, protected)
+        watched = dependents.nodes | setters.nodes | of_statistics.nodes
+        new = sorted(watched - expanded)
         if not new:
             # Of nothing else it is noticed when it has other dependents than it had.
-            watched = dependents.nodes | setters.nodes
             dependencies = tuple(pair for pair in objects.dependencies if pair[1] in watched)
-            return ReadDependents(dependents, setters, dependencies, watched, tuple(objects.cascades))
+            return ReadDependents(dependents, setters, of_statistics, dependencies, watched, tuple(objects.cascades))
         rows = await ask(_CLOSURE, _columns(new))
         edges = {(Node(*row[:2]), Node(*row[2:4])) for row in rows if row[3] and not row[4]}
         nodes = sorted({*new, *(dependent for dependent, _ in edges)})

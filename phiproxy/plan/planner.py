@@ -166,14 +166,15 @@ class Planner:
         """Go on with a catalogue that ``extends`` the one before: all plans hold."""
         self.catalog = catalog
         self.screen.learn(catalog)
-        for planner in self._as_seen.values():
-            planner.learn(catalog)
+        for decision, planner in self._as_seen.items():
+            planner.learn(catalog.as_seen(masks=bool(decision)))
 
     def as_seen(self, decision: Decision) -> Planner:
         """Return the planner for sessions that see of some columns masks only: no plan of one is ever another's."""
         planner = self._as_seen.get(decision)
         if planner is None:
-            planner = Planner(self._named.as_seen(decision), self.catalog, self.ciphers, self.splitting.engine)
+            catalog = self.catalog.as_seen(masks=bool(decision))
+            planner = Planner(self._named.as_seen(decision), catalog, self.ciphers, self.splitting.engine)
             if len(self._as_seen) >= MAX_SEEN:
                 self._as_seen.clear()
             self._as_seen[decision] = planner

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from phiproxy.errors import CatalogNeeded
@@ -146,7 +146,8 @@ class Catalog:
     and operators that call them. ``ANY_DDL`` is among them where an event trigger does so.
     ``signatures`` are its functions, operators and casts (None: not known). ``schemas`` are all but temporary ones (None: those
     of the relations); ``paths`` is another text where somebody may use others of them than before. ``others`` are names of
-    relations that were there at some time, whether they were read or not.
+    relations that were there at some time, whether they were read or not. ``statistics``, as ``reaching``: names
+    of the database's own through which what ANALYZE has found can be read.
     ``generation`` changes whenever anything else here does, but for ``relations``, ``names`` and ``others``.
     """
 
@@ -167,6 +168,11 @@ class Catalog:
     schemas: frozenset[str] | None = None
     others: frozenset[str] = frozenset()
     paths: str = ""
+    statistics: Mapping[str, str] = field(default_factory=dict)
+
+    def as_seen(self, *, masks: bool) -> Catalog:
+        """Return the same for sessions that see masks, to which statistics are as what is protected and not understood."""
+        return replace(self, reaching={**self.statistics, **self.reaching}) if masks and self.statistics else self
 
     @property
     def unread_views(self) -> bool:

@@ -14,6 +14,11 @@ from typing import NamedTuple
 
 # Fixed by the source of PostgreSQL (src/include/catalog): the oids of the catalogues that pg_depend speaks of.
 PG_CLASS, PG_PROC, PG_EVENT_TRIGGER = 1259, 1255, 3466
+# What is below was made by initdb (FirstNormalObjectId).
+FIRST_OWN = 16384
+
+# Where the server keeps what ANALYZE has found in all tables, and shows it.
+STATISTICS = ("pg_stats", "pg_stats_ext", "pg_stats_ext_exprs", "pg_statistic", "pg_statistic_ext_data")
 
 # Functions that run a query or read a table given as text: no token of the statement tells which.
 ALWAYS = re.compile(
@@ -158,6 +163,17 @@ def setters_of(objects: Objects) -> Dependents:
     return Dependents(
         dependents.names | {objects.names[node][0]: roots[node] for node in roots if node in objects.names}, dependents.nodes
     )
+
+
+def statistics_of(objects: Objects, roots: Mapping[Node, str], protected: Collection[Node] = ()) -> Dependents:
+    """Return what reads statistics: also those of the ``roots`` (node -> its name) that are not the server's own.
+
+    Of ``protected`` tables there are rules.
+    """
+    own = {node: (name, "view") for node, name in roots.items() if node.oid < FIRST_OWN}
+    found = dependents_of(replace(objects, names=objects.names | own), roots)
+    names = (objects.names[node] for node in found.nodes if node in objects.names and node not in protected)
+    return Dependents({name: f"{kind} over statistics" for name, kind in names}, found.nodes)
 
 
 class _Search:

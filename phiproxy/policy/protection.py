@@ -14,6 +14,7 @@ from phiproxy.access.rules import AccessRules, ColumnName, Decision, Masked, in_
 from phiproxy.documents.field_paths import Path, spell_path
 from phiproxy.errors import ColumnMasked, NotAuthentic
 from phiproxy.index.characters import ASCII, Characters
+from phiproxy.policy.dependencies import STATISTICS
 from phiproxy.policy.identifiers import shown_expression, split_identifiers
 from phiproxy.types.declared import DeclaredType
 from phiproxy.wire.oids import BYTEA_OID, JSONB_OID, TEXT_OID
@@ -347,10 +348,7 @@ class Boundary:
 
 
 # What ANALYZE has found in all tables: of a column in clear its most common values, of a sealed one how many are NULL, or equal.
-_STATISTICS = tuple(
-    ("pg_catalog", name) for name in ("pg_stats", "pg_stats_ext", "pg_stats_ext_exprs", "pg_statistic", "pg_statistic_ext_data")
-)
-_OF_STATISTICS = Refusal("statistics tell of values, and some are masked for this role", "Ask for them as a role that sees them.")
+OF_STATISTICS = Refusal("statistics tell of values, and some are masked for this role", "Ask for them as a role that sees them.")
 
 
 @dataclass(frozen=True)
@@ -395,7 +393,8 @@ class Protection:
                 refused = Refusal(why, "Encrypt it first: phiproxy encrypt.")
                 tables[name] = replace(tables.get(name, ProtectedTable(*name, {})), refused=refused)
         if masks:
-            tables.update({name: ProtectedTable(*name, {}, refused=_OF_STATISTICS) for name in _STATISTICS})
+            own = [ProtectedTable("pg_catalog", name, {}, refused=OF_STATISTICS) for name in STATISTICS]
+            tables.update({(t.schema, t.name): t for t in own})
         return replace(self, tables=tuple(tables.values()))
 
     @cached_property

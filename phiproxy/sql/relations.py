@@ -6,7 +6,7 @@ from dataclasses import replace
 from phiproxy.errors import NotPermitted, PathNeeded, StatementRefused, TooManyAliases, UndefinedTable
 from phiproxy.policy.catalog import CatalogColumn, Relation
 from phiproxy.policy.physical_columns import generated_tags, visible_columns
-from phiproxy.policy.protection import ProtectedTable
+from phiproxy.policy.protection import OF_STATISTICS, ProtectedTable
 from phiproxy.policy.subjects import subject_kind
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.resolve.protected_values import About, Clear, Protected, Value, about_instead, about_whom, list_groups
@@ -218,6 +218,8 @@ def _value(table: ProtectedTable | None, relation: Relation, column: CatalogColu
 def check_reaching(a: Analysis, name: str, body: Node) -> None:
     """Refuse a relation or function name through which something protected is reached."""
     how = a.context.catalog.reaching.get(name)
+    if how is not None and name in a.context.catalog.statistics and a.context.protection.masked:
+        raise StatementRefused(f'"{name}": {OF_STATISTICS.why}', hint=OF_STATISTICS.hint, position=a.position(body))
     if how is not None:
         why = f'"{name}" reaches protected columns ({how})'
         raise StatementRefused(why, hint="Use the protected table itself.", position=a.position(body))

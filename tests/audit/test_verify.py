@@ -110,13 +110,40 @@ def test_the_next_process_signs_what_the_one_before_has_left(tmp_path: Path) -> 
     assert not result.faults
     assert [note.text for note in result.notes] == [
         "the last record is not whole: the proxy ended while it was written",
-        "3 records behind the last checkpoint are not signed yet",
+        "3 records behind its last checkpoint are proven by the next file: the proxy had ended before it signed them",
     ]
+    assert result.proven == result.records
     *lines, _ = path.read_bytes().rstrip(b"\0").split(b"\n")
     path.write_bytes(b"\n".join(lines[:-1]) + b"\n")
     (fault,) = verified(tmp_path).faults
-    assert (fault.file, fault.record) == (path.stem, 11)
+    assert (fault.file, fault.record, fault.unknown) == (path.stem, 11, False)
     assert fault.text.startswith("cut off")
+
+
+def test_what_was_killed_is_told_from_what_was_changed(tmp_path: Path) -> None:
+    """As long as no other process has signed what a killed one has left, it looks like one that was cut off."""
+    write(log(tmp_path, Clock()), 10)
+    killed = verified(tmp_path, BEGAN + timedelta(hours=1))
+    assert [fault.unknown for fault in killed.faults] == [True]
+    assert killed.in_words.endswith("whether its end was cut off cannot be told")
+    assert [note.text for note in killed.notes] == ["3 records behind the last checkpoint are not signed yet"]
+    path = only(tmp_path, RECORDS)
+    path.write_bytes(path.read_bytes().replace(b'"sequence":3', b'"sequence":4', 1))
+    changed = verified(tmp_path, BEGAN + timedelta(hours=1))
+    assert [fault.unknown for fault in changed.faults] == [False, True]
+    assert changed.in_words == "the log is not what was signed"
+
+
+def test_what_stands_behind_a_closing_record_was_added(tmp_path: Path) -> None:
+    """Of a file that is closed the last record is whole: what is behind it no process has left there."""
+    files = log(tmp_path, Clock())
+    write(files, 3)
+    files.close()
+    assert verified(tmp_path).in_words == "nothing was changed, removed or reordered"
+    with only(tmp_path, RECORDS).open("ab") as file:
+        file.write(b'{"half')
+    (fault,) = verified(tmp_path).faults
+    assert (fault.record, fault.text) == (6, "something was added behind the record that closes it")
 
 
 # -- the fuzzer -----------------------------------------------------------------------------------------------------------------

@@ -596,6 +596,52 @@ def test_statistics_of_what_is_masked_are_refused(masked: MaskedSite, nurse: Con
         clerk.execute(statement.encode())
 
 
+STATISTICS_OF_OTHERS = """
+CREATE SCHEMA monitor;
+CREATE VIEW monitor.pg_stats AS
+  SELECT tablename, attname, null_frac, most_common_vals::text FROM pg_catalog.pg_stats;
+CREATE MATERIALIZED VIEW monitor.kept AS SELECT attname, null_frac FROM monitor.pg_stats;
+CREATE VIEW monitor.beside AS SELECT p.id, k.null_frac FROM people p, monitor.kept k;
+CREATE FUNCTION monitor.share() RETURNS real LANGUAGE sql AS 'SELECT max(null_frac) FROM pg_stats';
+GRANT USAGE ON SCHEMA monitor TO PUBLIC;
+GRANT SELECT ON ALL TABLES IN SCHEMA monitor TO PUBLIC;
+"""
+
+
+def refused_soon(conn: Connection, statement: str) -> str:
+    """Return with which words a statement is refused, once what was made past the proxy is noticed (``catalog.poll``)."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        try:
+            conn.execute(statement.encode())
+        except psycopg.errors.FeatureNotSupported as refused:
+            return str(refused)
+        time.sleep(0.1)
+    raise AssertionError(statement)
+
+
+def test_statistics_are_refused_through_views_and_functions_of_others_too(masked: MaskedSite, nurse: Connection) -> None:
+    read = (
+        "SELECT most_common_vals FROM monitor.pg_stats",
+        'SELECT count(*) FROM (TABLE monitor."kept") k',
+        "SELECT id, null_frac FROM monitor.beside",
+        "SELECT monitor.share()",
+        "DO $$ BEGIN PERFORM monitor.share(); END $$",
+        "SELECT query_to_xml('SELECT * FROM monitor.kept', true, true, '')",
+    )
+    masked.admin(STATISTICS_OF_OTHERS)
+    try:
+        with masked.kept("mask_clerk") as clerk:
+            for statement in read[:-1]:
+                clerk.execute(statement.encode())
+        for statement in read:
+            said = refused_soon(nurse, statement)
+            assert "statistics" in said or not statement.startswith("SELECT most")
+        assert shown_to(nurse) == MASKED
+    finally:
+        masked.admin("DROP SCHEMA monitor CASCADE")
+
+
 def test_code_in_the_server_moves_nothing_out_of_its_mask(masked: MaskedSite) -> None:
     """A value that is copied past the proxy, into another column of its domain, is masked there too."""
     with masked.as_role("mask_research") as research:

@@ -400,6 +400,33 @@ async def test_functions_that_change_the_session_are_setters(conn: Connection) -
     assert (await read(conn)).setters - {"_calls"} == {"tenant", "atomic", "calls"}
 
 
+async def test_what_reads_statistics(conn: Connection) -> None:
+    reader = CatalogReader()
+    assert not (await reader.read(conn, [("public", "patients")])).statistics
+    await conn.execute(
+        """
+        CREATE SCHEMA monitor;
+        CREATE VIEW monitor.pg_stats AS SELECT tablename, null_frac FROM pg_catalog.pg_stats;
+        CREATE MATERIALIZED VIEW kept AS SELECT tablename, null_frac FROM monitor.pg_stats;
+        CREATE VIEW extended AS SELECT * FROM pg_stats_ext;
+        CREATE VIEW catalogue AS SELECT count(*) FROM (SELECT stanullfrac FROM pg_statistic) s;
+        CREATE FUNCTION named() RETURNS real LANGUAGE sql AS 'SELECT max(null_frac) FROM pg_stats';
+        CREATE FUNCTION atomic() RETURNS bigint BEGIN ATOMIC SELECT count(*) FROM pg_statistic_ext_data; END;
+        CREATE FUNCTION calls() RETURNS real LANGUAGE plpgsql AS $$ BEGIN RETURN named(); END $$;
+        CREATE VIEW over_patients AS SELECT p.id, s.null_frac FROM patients p, kept s;
+        CREATE VIEW none_of_it AS SELECT relname FROM pg_stat_all_tables;
+        """
+    )
+    seen = {"pg_stats", "kept", "extended", "named", "calls", "over_patients"}
+    by_dependencies = (await reader.read(conn, [("public", "patients")])).statistics
+    assert {name for name in by_dependencies if not name.startswith("_")} == seen
+    # No dependency on the tables themselves is recorded: what reads these is looked for once.
+    catalog = await read(conn)
+    assert {name for name in catalog.statistics if not name.startswith("_")} == seen | {"catalogue", "atomic"}
+    assert catalog.as_seen(masks=False).reaching.keys() & seen == {"over_patients"}
+    assert catalog.as_seen(masks=True).reaching.keys() > seen
+
+
 async def test_the_generation_is_that_of_the_content(conn: Connection) -> None:
     first = await read(conn)
     assert (await read(conn)).generation == first.generation
