@@ -15,6 +15,7 @@ JobId = Annotated[int, typer.Argument(metavar="ID", help="A job's number as `phi
 FireTriggers = Annotated[
     bool, typer.Option("--fire-triggers", help="Let the application's own triggers fire for each row that is written.")
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and what keeps it from being done.")]
 Rate = Annotated[float, typer.Option("--rate", metavar="N", min=0, help="At most so many rows per second.")]
 MaxLag = Annotated[
     float, typer.Option("--max-lag", metavar="S", min=0, help="Wait while a standby is so many seconds behind; 0: never.")
@@ -103,7 +104,7 @@ def encrypt(  # noqa: PLR0913, PLR0917 - the options of a command
     ] = None,
     config: Config = CONFIG,
     database: Database = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and what keeps it from being done.")] = False,  # noqa: FBT002
+    dry_run: DryRun = False,  # noqa: FBT002
     keep: Annotated[bool, typer.Option("--keep", help="Leave the plain columns, hidden, until --finish.")] = False,  # noqa: FBT002
     finish: Annotated[bool, typer.Option("--finish", help="Drop the plain columns that --keep has left.")] = False,  # noqa: FBT002
     rewrite: Annotated[bool, typer.Option("--rewrite", help="Then rewrite the tables (VACUUM FULL), which locks each.")] = False,  # noqa: FBT002
@@ -144,7 +145,7 @@ def decrypt(  # noqa: PLR0913, PLR0917 - the options of a command
     names: Annotated[list[str], typer.Argument(metavar="TABLE|TABLE.COLUMN", help="Of the policy: what is to be in clear.")],
     config: Config = CONFIG,
     database: Database = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and what keeps it from being done.")] = False,  # noqa: FBT002
+    dry_run: DryRun = False,  # noqa: FBT002
     reorder: Annotated[bool, typer.Option("--reorder", help="Let the columns stand last in their tables.")] = False,  # noqa: FBT002
     attempts: Annotated[int, typer.Option("--attempts", metavar="N", min=1, help="How often a lock is asked for.")] = 10,
     lock_tables: LockTables = False,  # noqa: FBT002
@@ -173,6 +174,7 @@ def recrypt(  # noqa: PLR0913, PLR0917 - the options of a command
     older_than: Annotated[str | None, typer.Option("--older-than", metavar="AGE", help="Keys that are as old: 90d.")] = None,
     scope: Annotated[str | None, typer.Option("--scope", metavar="SCOPE", help="Only of this scope of `keys list`.")] = None,
     tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Only of this tenant.")] = None,
+    dry_run: DryRun = False,  # noqa: FBT002
     fire_triggers: FireTriggers = False,  # noqa: FBT002
     rate: Rate = 0,
     max_lag: MaxLag = 10,
@@ -186,7 +188,7 @@ def recrypt(  # noqa: PLR0913, PLR0917 - the options of a command
         fire_triggers=fire_triggers, rate=rate, max_lag=max_lag, max_wal=max_wal, max_dead=max_dead, throttle_query=throttle_query
     )
     chosen = {"keys": key or [], "compromised": compromised, "older": older_than, "scope": scope, "tenant": tenant}
-    leave(import_module("phiproxy.commands.recrypt").recrypt(config, database, chosen, options, as_json=as_json))
+    leave(import_module("phiproxy.commands.recrypt").recrypt(config, database, chosen, options, dry_run=dry_run, as_json=as_json))
 
 
 def reindex(  # noqa: PLR0913, PLR0917 - the options of a command
@@ -194,6 +196,7 @@ def reindex(  # noqa: PLR0913, PLR0917 - the options of a command
     config: Config = CONFIG,
     database: Database = None,
     clear: Annotated[bool, typer.Option("--clear", help="Then clear the tags of dropped slots, by another pass.")] = False,  # noqa: FBT002
+    dry_run: DryRun = False,  # noqa: FBT002
     lock_tables: LockTables = False,  # noqa: FBT002
     fire_triggers: FireTriggers = False,  # noqa: FBT002
     rate: Rate = 0,
@@ -208,7 +211,8 @@ def reindex(  # noqa: PLR0913, PLR0917 - the options of a command
         fire_triggers=fire_triggers, rate=rate, max_lag=max_lag, max_wal=max_wal, max_dead=max_dead, throttle_query=throttle_query
     )
     options |= {"clear": clear, "lock_tables": lock_tables}
-    leave(import_module("phiproxy.commands.reindex").reindex(config, database, target, options, as_json=as_json))
+    module = import_module("phiproxy.commands.reindex")
+    leave(module.reindex(config, database, target, options, dry_run=dry_run, as_json=as_json))
 
 
 def keys_rotate(  # noqa: PLR0913, PLR0917 - the options of a command
@@ -222,6 +226,7 @@ def keys_rotate(  # noqa: PLR0913, PLR0917 - the options of a command
     ] = None,
     later: Annotated[bool, typer.Option("--later", help="With --index: leave stored values to `phiproxy reindex`.")] = False,  # noqa: FBT002
     kek: Annotated[bool, typer.Option("--kek", help="A new key in the file of a local: KEK; then run keys rewrap.")] = False,  # noqa: FBT002
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --index: only say what would be done.")] = False,  # noqa: FBT002
     fire_triggers: FireTriggers = False,  # noqa: FBT002
     lock_tables: LockTables = False,  # noqa: FBT002
     rate: Rate = 0,
@@ -233,6 +238,8 @@ def keys_rotate(  # noqa: PLR0913, PLR0917 - the options of a command
 ) -> None:
     """Make the next data key, root key or index key the one that writes. Only --index touches what is stored."""
     module = import_module("phiproxy.commands.keys_rotate")
+    if dry_run and index is None:
+        raise ConfigError("--dry-run goes with --index: without it nothing that is stored is rewritten")
     if kek:
         leave(module.rotate_kek(config))
     if index is None:
@@ -242,7 +249,8 @@ def keys_rotate(  # noqa: PLR0913, PLR0917 - the options of a command
     options = job_options(
         fire_triggers=fire_triggers, rate=rate, max_lag=max_lag, max_wal=max_wal, max_dead=max_dead, throttle_query=throttle_query
     )
-    leave(module.rotate_index(config, database, index, options | {"lock_tables": lock_tables}, later=later, as_json=as_json))
+    options["lock_tables"] = lock_tables
+    leave(module.rotate_index(config, database, index, options, later=later, dry_run=dry_run, as_json=as_json))
 
 
 def respond(  # noqa: PLR0913, PLR0917 - the options of a command
@@ -252,6 +260,7 @@ def respond(  # noqa: PLR0913, PLR0917 - the options of a command
     key: Annotated[str | None, typer.Option("--key", metavar="ID", help="The data key that somebody may have.")] = None,
     kek: Annotated[str | None, typer.Option("--kek", metavar="URI", help="The KEK that somebody may have, or may use.")] = None,
     directory: Annotated[Path, typer.Option("--report", metavar="DIR", help="Where the incident file is written.")] = _HERE,
+    dry_run: DryRun = False,  # noqa: FBT002
     lock_tables: LockTables = False,  # noqa: FBT002
     fire_triggers: FireTriggers = False,  # noqa: FBT002
     rate: Rate = 0,
@@ -266,4 +275,5 @@ def respond(  # noqa: PLR0913, PLR0917 - the options of a command
         fire_triggers=fire_triggers, rate=rate, max_lag=max_lag, max_wal=max_wal, max_dead=max_dead, throttle_query=throttle_query
     )
     options |= {"lock_tables": lock_tables, "reason": reason, "directory": str(directory)}
-    leave(import_module("phiproxy.commands.respond").respond(config, database, key, kek, options, as_json=as_json))
+    module = import_module("phiproxy.commands.respond")
+    leave(module.respond(config, database, key, kek, options, dry_run=dry_run, as_json=as_json))

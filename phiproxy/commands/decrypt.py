@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from phiproxy.commands.command_context import database, load
-from phiproxy.commands.encrypt import print_look
+from phiproxy.commands.encrypt import print_look, refuse, with_room
 from phiproxy.commands.jobs import job_site, report_end, start
-from phiproxy.errors import ConfigError
 from phiproxy.jobs.chosen_columns import are_fields, sealed_columns
 from phiproxy.jobs.conversion import look_at_fields, look_back
 from phiproxy.jobs.encrypt import read_tables
@@ -28,11 +27,11 @@ async def decrypt(
         wanted = sealed_columns(policy, layout, catalog, names)
         look = look_at_fields if are_fields(wanted) else partial(look_back, reorder=bool(options.get("reorder")))
         seen = await look(conn, policy, layout, catalog, wanted, schema)
+        seen, needs = await with_room(conn, seen, configuration, options)
     if dry_run:
-        print_look(wanted, seen.notes, seen.obstacles, (), as_json=as_json)
+        print_look(wanted, seen, needs, (), as_json=as_json)
         return 1 if seen.obstacles else 0
-    if seen.obstacles:
-        raise ConfigError("\n".join(seen.obstacles), hint="nothing was changed; --dry-run shows what would be done")
+    refuse(seen)
     target = ", ".join(".".join(name) for name in wanted)
     async with job_site(configuration, policy) as site:
         job = await start(site, "decrypt", target, {**options, "columns": [list(name) for name in wanted]}, as_json=as_json)

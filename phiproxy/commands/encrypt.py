@@ -1,22 +1,26 @@
 """``phiproxy encrypt``: columns of the policy that are in clear are sealed, while their tables are in use."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg import sql
 
-from phiproxy.commands.command_context import Configuration, database, load, print_json
+from phiproxy.commands.command_context import Configuration, Connection, database, load, print_json
+from phiproxy.commands.dry_run import DONE, OBSTACLES, print_told
 from phiproxy.commands.jobs import job_site, report_end, start
 from phiproxy.errors import ConfigError
 from phiproxy.jobs.chosen_columns import wanted_columns
-from phiproxy.jobs.conversion import How, look, who_else_holds
+from phiproxy.jobs.conversion import How, Look, look, needs_of, who_else_holds
 from phiproxy.jobs.dependents import spelled
+from phiproxy.jobs.disk import Need, room_told
 from phiproxy.jobs.encrypt import decoder_of, read_tables
 from phiproxy.jobs.records import read_progress
-from phiproxy.jobs.relations import TableName, family_of
+from phiproxy.jobs.relations import TableName, family_of, may_act_as, rows_of
+from phiproxy.jobs.sight import firing
 from phiproxy.keys.clear_columns import allow_clear
 from phiproxy.keys.layout_rows import read_layout
 from phiproxy.keys.registry import Registry
@@ -49,12 +53,11 @@ async def encrypt(
             return 0
         schema, engine = configuration.settings.service.schema_, EngineFacts.configured(configuration.settings.compute)
         seen = await look(conn, policy, layout, catalog, wanted, schema, How(decode, options.get("tenant_by"), engine))
+        seen, needs = await with_room(conn, seen, configuration, options)
         if dry_run:
-            others = await who_else_holds(conn)
-            print_look(wanted, seen.notes, seen.obstacles, others, as_json=as_json)
+            print_look(wanted, seen, needs, await who_else_holds(conn), as_json=as_json)
             return 1 if seen.obstacles else 0
-    if seen.obstacles:
-        raise ConfigError("\n".join(seen.obstacles), hint="nothing was changed; --dry-run shows what would be done")
+    refuse(seen)
     target = ", ".join(".".join(name) for name in wanted)
     async with job_site(configuration, policy) as site:
         await _let_be_clear(site.registry, layout, wanted)
@@ -64,19 +67,36 @@ async def encrypt(
     return 0
 
 
+async def with_room(
+    conn: Connection, seen: Look, configuration: Configuration, options: Mapping[str, Any]
+) -> tuple[Look, list[Need]]:
+    """Return what was seen with what room it takes, what of it is not there, and what would fire: before a job is begun."""
+    needs = await needs_of(conn, seen)
+    told, obstacles = await room_told(conn, needs)
+    if not options.get("fire_triggers"):
+        parts = [part for table in seen.tables for part in table.parts]
+        obstacles += await firing(conn, parts, configuration.settings.service.user)
+    notes = (*seen.notes, *(need.text for need in needs), *told)
+    return replace(seen, notes=notes, obstacles=(*seen.obstacles, *obstacles)), needs
+
+
+def refuse(seen: Look) -> None:
+    """ConfigError where something keeps a job from being done."""
+    if seen.obstacles:
+        raise ConfigError("\n".join(seen.obstacles), hint="nothing was changed; --dry-run shows what would be done")
+
+
 def print_look(
-    wanted: Sequence[ColumnName], notes: Sequence[str], obstacles: Sequence[str], others: Sequence[str], *, as_json: bool
+    wanted: Sequence[ColumnName], seen: Look, needs: Sequence[Need], others: Sequence[str], *, as_json: bool
 ) -> None:
     """Print what would be done, what keeps it from being done, and what holds plaintext after it."""
     if as_json:
+        columns, disk = [".".join(name) for name in wanted], [need.as_json() for need in needs]
         print_json(
-            {"columns": [".".join(n) for n in wanted], "done": list(notes), "obstacles": list(obstacles), "plaintext": list(others)}
+            {"columns": columns, "done": seen.notes, "obstacles": seen.obstacles, "disk": disk, "plaintext": list(others)}
         )
         return
-    told = {"what is done": notes, "what keeps it from being done": obstacles, "what holds plaintext after it": others}
-    for title, lines in told.items():
-        if lines:
-            sys.stdout.write(f"{title}:\n" + "".join(f"  {line}\n" for line in lines))
+    print_told({DONE: seen.notes, OBSTACLES: seen.obstacles, "what holds plaintext after it": others})
 
 
 async def _let_be_clear(registry: Registry, layout: Layout, wanted: Sequence[ColumnName]) -> None:
@@ -100,26 +120,53 @@ async def _told_at_end(
     """Remove the plain bytes from the tables where that was asked for, and say what else has them."""
     async with database(configuration.settings, policy) as conn:
         progress = await read_progress(conn, configuration.settings.service.schema_, job)
-        commands = []
-        for name in sorted({column[:2] for column in wanted}):
-            parts = [part for part in await family_of(conn, name) if part.stores and not keep]
-            commands += [(part.owner, f"VACUUM (FULL, ANALYZE) {spelled(part.name)}") for part in parts]
-        if rewrite:
-            for owner, command in commands:
-                await conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
-                await conn.execute(command.encode())
-                await conn.execute("RESET ROLE")
-        others = await who_else_holds(conn)
+        commands = await rewriting(conn, {column[:2] for column in wanted}) if not keep else []
+        left = await _rewritten(conn, commands) if rewrite else commands
+        others = await who_else_holds(conn, statistics=any(STATISTICS in command for _, command in left) or keep)
     if as_json:
-        print_json({"held_ms": progress.counts.get("held_ms", 0), "rewritten": rewrite, "plaintext": others})
+        held, to_run = progress.counts.get("held_ms", 0), [command for _, command in left]
+        print_json({"held_ms": held, "rewritten": rewrite, "to_run": to_run, "plaintext": others})
         return
     sys.stdout.write(f"statements were held for {progress.counts.get('held_ms', 0)} ms\n")
     if keep:
         sys.stdout.write("the plain columns are kept, hidden from the proxy's clients: phiproxy encrypt --finish drops them\n")
-    elif not rewrite:
-        listed = "".join(f"  {command};\n" for _, command in commands)
-        sys.stdout.write(f"plain bytes stay in the tables' files until they are rewritten, which locks each:\n{listed}")
+    _told_of_bytes(left)
     sys.stdout.write("plaintext of before is also in:\n" + "".join(f"  {line}\n" for line in others))
+
+
+STATISTICS: Final = "pg_catalog.pg_statistic, pg_catalog.pg_statistic_ext_data"
+"""Where frequent values of a column are kept, and stay as dead rows when that is dropped."""
+
+
+async def rewriting(conn: Connection, names: Iterable[TableName]) -> list[tuple[str, str]]:
+    """Return what removes the plain bytes that were in tables, and who may do it: the owner of each, of the database."""
+    commands = []
+    for name in sorted(names):
+        parts = [part for part in await family_of(conn, name) if part.stores]
+        commands += [(part.owner, f"VACUUM (FULL, ANALYZE) {spelled(part.name)}") for part in parts]
+    return [*commands, *((str(owner), f"VACUUM (FULL) {STATISTICS}") for (owner,) in await rows_of(conn, _OWNER))]
+
+
+_OWNER: Final = "SELECT pg_catalog.pg_get_userbyid(datdba)::text FROM pg_catalog.pg_database WHERE datname = current_database()"
+
+
+async def _rewritten(conn: Connection, commands: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Run commands as those that may; return what the service role may not have run. The server itself would only warn of it."""
+    left = []
+    for owner, command in commands:
+        if not await may_act_as(conn, owner):
+            left.append((owner, command))
+            continue
+        await conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
+        await conn.execute(command.encode())
+        await conn.execute("RESET ROLE")
+    return left
+
+
+def _told_of_bytes(commands: Iterable[tuple[str, str]]) -> None:
+    """Say what is to be run, and as whom, so that plain bytes are nowhere in the database's files."""
+    if listed := "".join(f"  {command};  -- as {owner}\n" for owner, command in commands):
+        sys.stdout.write(f"plain bytes stay in the database's files until these are rewritten, which locks each:\n{listed}")
 
 
 async def finish(config: Path, only: str | None, names: Sequence[str]) -> int:
@@ -128,7 +175,7 @@ async def finish(config: Path, only: str | None, names: Sequence[str]) -> int:
     policy = configuration.policy_of(only)
     async with database(configuration.settings, policy) as conn:
         catalog = await read_tables(conn, policy)
-        dropped = []
+        dropped, tables = [], set()
         for column in policy.columns():
             name: TableName = (column.schema, column.table)
             relation = catalog.by_name.get(name)
@@ -139,7 +186,10 @@ async def finish(config: Path, only: str | None, names: Sequence[str]) -> int:
             root = next(part for part in await family_of(conn, name) if part.name == name)
             await _drop(conn, root.owner, f"ALTER TABLE {spelled(name)} DROP COLUMN {quote_ident(old)}")
             dropped.append(column.label)
+            tables.add(name)
+        left = await rewriting(conn, tables) if tables else []
     sys.stdout.write("".join(f"dropped: the plain {label}\n" for label in dropped) or "nothing to do: no plain column was kept\n")
+    _told_of_bytes(left)
     return 0
 
 

@@ -1,9 +1,10 @@
 """``phiproxy jobs``, and what the commands that start a job share."""
 
+import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,13 +51,25 @@ async def work_on(site: JobSite, job: Job, *, as_json: bool) -> Job:
     os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
     if not as_json:
         sys.stderr.write(f"phiproxy: {job.subject} in {site.policy.database}\n")
-    with display(as_json=as_json) as shown:
+    with _quiet_library(), display(as_json=as_json) as shown:
         try:
             return await execute(site, job, shown)
         except psycopg.Error as error:
             raise ConfigError(
                 database_error(site.policy.database, error), hint=f"what is done stays done: phiproxy jobs resume {job.id}"
             ) from None
+
+
+@contextmanager
+def _quiet_library() -> Iterator[None]:
+    """Keep the library from telling errors that follow another one: the server's DETAIL in these may quote a row."""
+    logger = logging.getLogger("psycopg")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def spelled_counts(progress: Progress) -> str:

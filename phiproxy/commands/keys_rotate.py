@@ -18,10 +18,10 @@ from phiproxy.commands.command_context import (
     print_table,
 )
 from phiproxy.commands.jobs import job_site
-from phiproxy.commands.reindex import index_of, reindexed
+from phiproxy.commands.reindex import index_of, looked_at, reindexed
 from phiproxy.errors import ConfigError, NotAuthentic, ProviderError
 from phiproxy.index.spelling import IDENTITY
-from phiproxy.jobs.reindex import look
+from phiproxy.jobs.reindex import identity_of, look
 from phiproxy.keys import open_provider
 from phiproxy.keys.compromise_retire import compromise, retire, scope_of
 from phiproxy.keys.layout_rows import read_layout
@@ -31,7 +31,7 @@ from phiproxy.keys.registry import Registry, record_event
 from phiproxy.keys.rewrap import below, rewrap
 from phiproxy.keys.root_cache import unwrap_root
 from phiproxy.keys.rotation import roll_data_key, rotate_root
-from phiproxy.keys.slots import next_slot
+from phiproxy.keys.slots import following_slot, next_slot
 from phiproxy.keys.tenant_keks import Kek, kek_of
 from phiproxy.policy.kek_uris import absolute, complaint
 from phiproxy.policy.model import Policy
@@ -60,11 +60,18 @@ def _chosen(configuration: Configuration, only: str | None) -> Sequence[Policy]:
 
 
 async def rotate_index(
-    config: Path, only: str | None, index: str, options: Mapping[str, Any], *, later: bool, as_json: bool
+    config: Path, only: str | None, index: str, options: Mapping[str, Any], *, later: bool, dry_run: bool, as_json: bool
 ) -> int:
-    """Give a column's index its next key, and see to it that it takes over, unless that is to be done later."""
+    """Give a column's index its next key, and see to it that it takes over, unless that is to be done later, or only looked at."""
     configuration = load(config)
-    return await _rotate_index(configuration, configuration.policy_of(only), index, options, later=later, as_json=as_json)
+    policy = configuration.policy_of(only)
+    if dry_run:
+        column, expression = index_of(policy, index)
+        async with job_site(configuration, policy) as site:
+            identity = identity_of(await site.registry.layout(), column.identity)
+            slot, _ = following_slot(identity, expression or IDENTITY)
+            return await looked_at(site, column, [slot], options, as_json=as_json)
+    return await _rotate_index(configuration, policy, index, options, later=later, as_json=as_json)
 
 
 async def rotate(config: Path, only: str | None, scope: str | None, *, root: bool, as_json: bool) -> int:

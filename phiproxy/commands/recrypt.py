@@ -7,21 +7,30 @@ from pathlib import Path
 from typing import Any, Final
 
 from phiproxy.commands.command_context import load
+from phiproxy.commands.dry_run import print_looks
 from phiproxy.commands.jobs import job_site, report_end, start
 from phiproxy.errors import ConfigError
-from phiproxy.jobs.recrypt import Choice, prepare
+from phiproxy.jobs.recrypt import Choice, chosen_keys, prepare
+from phiproxy.jobs.rewriting_looks import RewritingLook, keys_that_write, look_at_keys
+from phiproxy.jobs.sight import JobSite, looking
 
 _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-async def recrypt(config: Path, only: str | None, chosen: Mapping[str, Any], options: Mapping[str, Any], *, as_json: bool) -> int:
+async def recrypt(
+    config: Path, only: str | None, chosen: Mapping[str, Any], options: Mapping[str, Any], *, dry_run: bool, as_json: bool
+) -> int:
     """Seal anew what is under the chosen keys, database by database. ``chosen`` as of the command line."""
     configuration = load(config)
     choice = choice_of(chosen)
     # A key belongs to one database; which, nobody is asked to know.
     policies = configuration.policies if only is None and not choice.keys else [configuration.policy_of(only)]
+    looks = []
     for policy in policies:
         async with job_site(configuration, policy) as site:
+            if dry_run:
+                looks.append(await _look(site, choice, fire_triggers=bool(options["fire_triggers"])))
+                continue
             keys = await prepare(site, choice)
             if not keys["keys"]:
                 if not as_json:
@@ -31,7 +40,17 @@ async def recrypt(config: Path, only: str | None, chosen: Mapping[str, Any], opt
         report_end(job, as_json=as_json)
         if not as_json:
             sys.stdout.write(f"nothing is under {', '.join(keys['keys'])} any more; to end them: phiproxy keys retire ID\n")
-    return 0
+    return print_looks(looks, as_json=as_json) if dry_run else 0
+
+
+async def _look(site: JobSite, choice: Choice, *, fire_triggers: bool) -> RewritingLook:
+    """Look at what is under the keys that are meant."""
+    look, keys = RewritingLook(site.policy.database, facts={"keys": []}), await chosen_keys(site.registry, choice)
+    if keys:
+        keys_that_write(look, keys.values())
+        async with looking(site, fire_triggers=fire_triggers) as sight:
+            await look_at_keys(sight, look, await site.registry.layout(), keys, fire_triggers=fire_triggers)
+    return look
 
 
 def choice_of(chosen: Mapping[str, Any]) -> Choice:

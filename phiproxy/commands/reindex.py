@@ -1,16 +1,22 @@
 """``phiproxy reindex``: the job that fills a new slot of a blind index, and has it take over."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from phiproxy.commands.command_context import load
+from phiproxy.commands.dry_run import print_looks
 from phiproxy.commands.jobs import job_site, report_end, start
 from phiproxy.errors import ConfigError
 from phiproxy.jobs.reindex import identity_of, look, waiting
-from phiproxy.jobs.running import JobSite
+from phiproxy.jobs.rewriting_looks import RewritingLook, look_at_slots
+from phiproxy.jobs.sight import JobSite, looking
 from phiproxy.policy.model import Policy, PolicyColumn
+from phiproxy.policy.protection import Slot
+
+NOTHING: Final = "no index waits for values to be rewritten"
+ANOTHER: Final = "for another index key: phiproxy keys rotate --index"
 
 
 def index_of(policy: Policy, index: str) -> tuple[PolicyColumn, str | None]:
@@ -36,13 +42,30 @@ def index_of(policy: Policy, index: str) -> tuple[PolicyColumn, str | None]:
     )
 
 
-async def reindex(config: Path, only: str | None, target: str, options: Mapping[str, Any], *, as_json: bool) -> int:
+async def reindex(
+    config: Path, only: str | None, target: str, options: Mapping[str, Any], *, dry_run: bool, as_json: bool
+) -> int:
     """Fill the slots of a column that answer nothing yet, or are to follow others, until they take over."""
     configuration = load(config)
     policy = configuration.policy_of(only)
     column, expression = index_of(policy, target)
     async with job_site(configuration, policy) as site:
+        if dry_run:
+            identity = identity_of(await site.registry.layout(), column.identity)
+            return await looked_at(site, column, waiting(identity, expression), options, as_json=as_json)
         return await reindexed(site, column, expression, options, as_json=as_json)
+
+
+async def looked_at(
+    site: JobSite, column: PolicyColumn, slots: Sequence[Slot], options: Mapping[str, Any], *, as_json: bool
+) -> int:
+    """Print what it takes that these slots of a column are searched; 1 where something keeps it from being done."""
+    if not slots and not options.get("clear"):
+        raise ConfigError(f"{column.label}: {NOTHING}", hint=ANOTHER)
+    look, layout = RewritingLook(site.policy.database, facts={"slots": []}), await site.registry.layout()
+    async with looking(site, fire_triggers=bool(options["fire_triggers"])) as sight:
+        await look_at_slots(sight, look, layout, identity_of(layout, column.identity), slots, options)
+    return print_looks([look], as_json=as_json)
 
 
 async def reindexed(
@@ -52,8 +75,7 @@ async def reindexed(
     await look(site, column.identity)
     slots = waiting(identity_of(await site.registry.layout(), column.identity), expression)
     if not slots and not options.get("clear"):
-        hint = "for another index key: phiproxy keys rotate --index"
-        raise ConfigError(f"{column.label}: no index waits for values to be rewritten", hint=hint)
+        raise ConfigError(f"{column.label}: {NOTHING}", hint=ANOTHER)
     target = column.label + (f":{expression}" if expression is not None else "")
     chosen = {**options, "identity": column.identity, "expression": expression}
     job = await start(site, "reindex", target, chosen, as_json=as_json)

@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from phiproxy.commands.command_context import Configuration, closing, database, load
+from phiproxy.commands.dry_run import print_looks
 from phiproxy.commands.jobs import job_site, report_end, start
 from phiproxy.errors import ConfigError
 from phiproxy.jobs.records import OPEN, list_jobs
+from phiproxy.jobs.recrypt import columns_of, count_subjects
 from phiproxy.jobs.reindex import look
-from phiproxy.jobs.respond import ENDED, prepare_kek, prepare_key
-from phiproxy.jobs.running import JobSite
+from phiproxy.jobs.respond import ENDED, indexes_under, keys_of, prepare_kek, prepare_key
+from phiproxy.jobs.rewriting_looks import RewritingLook, keys_that_write, look_at_keys, look_at_slots
+from phiproxy.jobs.sight import JobSite, looking
 from phiproxy.keys import open_provider
 from phiproxy.keys.local import add_kek
 from phiproxy.keys.registry import record_event
 from phiproxy.keys.rewrap import rewrap
 from phiproxy.keys.serving_proxies import live_proxies
+from phiproxy.keys.slots import following_slot
 from phiproxy.keys.tenant_keks import kek_of
 from phiproxy.policy.kek_uris import absolute, complaint
 from phiproxy.policy.model import Policy
@@ -31,6 +35,7 @@ async def respond(
     kek: str | None,
     options: Mapping[str, Any],
     *,
+    dry_run: bool,
     as_json: bool,
 ) -> int:
     """Answer the compromise of a data key, or of a KEK; ``options`` have its ``reason`` and the directory of the ``report``."""
@@ -44,6 +49,9 @@ async def respond(
         except ValueError:
             raise ConfigError("a data key is named by its id in hexadecimal, as `keys list` shows it") from None
         async with job_site(configuration, policy) as site:
+            if dry_run:
+                seen = await look_at_compromise(site, f"data key {key_id:08x}", await prepare_key(site.registry, key_id), options)
+                return print_looks([seen], as_json=as_json)
             return await _run(
                 site, f"data key {key_id:08x}", {**options, **await prepare_key(site.registry, key_id)}, as_json=as_json
             )
@@ -52,6 +60,9 @@ async def respond(
         raise ConfigError(f"--kek: {wrong}")
     given = absolute(kek, configuration.settings.directory)
     async with closing(await open_provider(given, read_secret)) as provider, job_site(configuration, policy, provider) as site:
+        if dry_run:
+            seen = await look_at_compromise(site, f"KEK {provider.uri}", await prepare_kek(site.registry, provider.uri), options)
+            return print_looks([seen], as_json=as_json)
         await _refuse_open(site, f"KEK {provider.uri}")
     uri = await _turned_over(configuration, policy, given)
     if uri is None:
@@ -70,6 +81,37 @@ async def _refuse_open(site: JobSite, target: str) -> None:
     for job in await list_jobs(site.registry):
         if (job.kind, job.target) == ("respond", target) and job.state in (*OPEN, "failed"):
             raise ConfigError(f"{job.subject} is not at its end", hint=f"phiproxy jobs resume {job.id}")
+
+
+async def look_at_compromise(site: JobSite, target: str, about: Mapping[str, Any], options: Mapping[str, Any]) -> RewritingLook:
+    """Look at what the answer to a compromise would do; ``about`` as of ``prepare_key`` or ``prepare_kek``."""
+    seen, fire = RewritingLook(site.policy.database), bool(options["fire_triggers"])
+    await seen.names(_refuse_open(site, target))
+    layout, roots = await site.registry.layout(), await site.registry.roots(frozenset(about["roots"]))
+    if "kek" in about and (wrapping := await _wrapping(site, about["kek"])):
+        try:
+            _refuse_elsewhere(site, wrapping, about["kek"])
+            seen.done.append("the KEK's file gets another key; while proxies are at work these are given the file first")
+        except ConfigError as error:
+            seen.named(error)
+    for root in sorted(roots, key=lambda root: root.id):
+        of = root.scope + (f", tenant {root.tenant}" if root.tenant else "")
+        seen.done.append(f"{root.purpose} root key of {of}, generation {root.generation}, is wrapped anew, followed, and retired")
+    seen.facts["roots"] = [[root.scope, root.tenant, root.purpose, root.generation] for root in roots]
+    keys = await keys_of(site.registry, about)
+    keys = {key: (row, root) for key, (row, root) in keys.items() if row.state not in ENDED}
+    keys_that_write(seen, keys.values())
+    seen.done += [f"data key {key:08x} is marked compromised, and retired once nothing is under it" for key in keys]
+    async with looking(site, fire_triggers=fire) as sight:
+        await look_at_keys(sight, seen, layout, keys, fire_triggers=fire)
+        subjects = await count_subjects(sight, layout, await columns_of(sight, layout, about["scopes"]), keys)
+        seen.done += [f"persons whose rows these are: {count} of {by}" for by, count in subjects.items()]
+        for identity, slot in indexes_under(layout, roots):
+            following, _ = following_slot(identity, slot.expression)
+            await look_at_slots(sight, seen, layout, identity, [following], {**options, "clear": True})
+    seen.facts["subjects"] = subjects
+    seen.done.append(f"the incident file is written into {options['directory']}")
+    return seen
 
 
 async def _run(site: JobSite, target: str, options: dict[str, Any], *, as_json: bool) -> int:
@@ -98,12 +140,7 @@ async def _turned_over(configuration: Configuration, policy: Policy, uri: str) -
                 if kek_of(site.kek, "").uri != compromised.uri:
                     await rewrap(site.registry, site.kek, policy.deployment, older=compromised)
                 return compromised.uri
-            shared = kek_of(site.kek, "").uri == compromised.uri
-        if not (shared and settings.kek_uri.startswith("local:")):
-            raise ConfigError(
-                f"root keys are wrapped under the current version {wrapping} of {compromised.uri}",
-                hint="rotate this KEK where it lives, or configure another one, then run this again",
-            )
+            _refuse_elsewhere(site, wrapping, compromised.uri)
         added = await add_kek(settings.kek_uri, read_secret)
         async with database(settings, policy) as conn:
             change = (f"version {wrapping}", f"version {added}")
@@ -116,6 +153,15 @@ async def _turned_over(configuration: Configuration, policy: Policy, uri: str) -
         " and run this again\n"
     )
     return None
+
+
+def _refuse_elsewhere(site: JobSite, wrapping: str, uri: str) -> None:
+    """ConfigError where a KEK by whose current version root keys are wrapped is not phiproxy's own to turn over."""
+    if not (kek_of(site.kek, "").uri == uri and site.settings.kek_uri.startswith("local:")):
+        raise ConfigError(
+            f"root keys are wrapped under the current version {wrapping} of {uri}",
+            hint="rotate this KEK where it lives, or configure another one, then run this again",
+        )
 
 
 async def _wrapping(site: JobSite, uri: str) -> str:

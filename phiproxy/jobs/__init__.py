@@ -1,14 +1,14 @@
 """Long work over tables that are in use: what is recorded of it, how its rows are gone through, and what it waits for.
 
 What each command does:
-    encrypt, decrypt, recrypt, reindex, respond, incident, kinds
+    encrypt, decrypt, recrypt, reindex, respond, incident, kinds, rewriting_looks
 
 How rows are gone through:
-    running, records, batches, batch_size, scan, filling, tagging, tenant_rows, throttle, display
+    running, sight, records, batches, batch_size, scan, filling, tagging, tenant_rows, throttle, display
 
 Tables and columns, and what hangs on them:
     chosen_columns, identity_tables, relations, stored_columns, dependents, dependent_keys, dependent_views, dependent_others,
-    renamed_columns
+    renamed_columns, disk
 
 What is made of them:
     conversion, conversion_sql, converted_indexes, physical_definitions, plain_definitions, resealed_definitions, resealed_views,

@@ -12,6 +12,7 @@ from phiproxy.jobs.dependent_keys import GeneratedTags, StoredKey, keys_over, pl
 from phiproxy.jobs.dependent_others import converted_others, others_over
 from phiproxy.jobs.dependent_views import converted_views, views_over
 from phiproxy.jobs.dependents import Dependent, definitions_over, refusals, same_of_column
+from phiproxy.jobs.disk import Grown, Need, need_of
 from phiproxy.jobs.physical_definitions import Converter, PhysicalDefinitions, physical_definitions, without_fields
 from phiproxy.jobs.plain_definitions import PlainDefinitions, plain_type
 from phiproxy.jobs.relations import Connection, Part, TableName, family_of, may_act_as, rows_of
@@ -490,15 +491,8 @@ def _of_column(relation: Relation, column: ProtectedColumn, own: PhysicalColumn,
 
 
 async def _told(conn: Connection, table: ConvertedTable) -> list[str]:
-    """Say how large a table is, what room it takes to convert it, and who else has what it holds."""
+    """Say who else has what a table holds."""
     notes: list[str] = []
-    if table.parts:  # a partitioned table may have none
-        ((rows, size, more, places),) = await rows_of(conn, _SIZES, _more_of_row(table), [part.oid for part in table.parts])
-        counted = f"about {rows} rows" if rows is not None else "never analysed"
-        notes.append(
-            f"{table.label}: {counted}, {size}; up to about {more} more in {', '.join(places)} until it is rewritten, beside WAL:"
-            " whether that is free, only the server's machine says"
-        )
     sent, kind = ("plain values", "of their types again") if table.opening else ("envelopes", "bytea, or text,")
     for name, columns, whole in await rows_of(conn, _PUBLISHED, *table.name):
         own = [c.column.name for c in table.columns if c.column.name in columns]
@@ -510,29 +504,21 @@ async def _told(conn: Connection, table: ConvertedTable) -> list[str]:
     return notes
 
 
-# Each row is written once more, with entries in all indexes, and beside it what is in it already, as the other kind of value.
-# Of a table that was never analysed it is not known how many rows are in it: of 40 bytes at least.
-_SIZES: Final = """
-SELECT CASE WHEN bool_and(c.reltuples >= 0) THEN pg_catalog.sum(c.reltuples)::int8 END,
-       pg_catalog.pg_size_pretty(pg_catalog.sum(pg_catalog.pg_total_relation_size(c.oid))),
-       pg_catalog.pg_size_pretty(pg_catalog.sum(
-         pg_catalog.pg_total_relation_size(c.oid) + pg_catalog.pg_table_size(c.oid)
-         + %s * CASE WHEN c.reltuples > 0 AND c.relpages > 0 THEN c.reltuples / c.relpages ELSE 8192 / 40 END
-         * pg_catalog.pg_relation_size(c.oid) / 8192)::numeric),
-       pg_catalog.array_agg(DISTINCT t.spcname::text)
-  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
-  JOIN pg_catalog.pg_tablespace t ON t.oid = CASE c.reltablespace WHEN 0 THEN d.dattablespace ELSE c.reltablespace END
- WHERE c.oid = ANY (%s::oid[])
-"""
-_OF_INDEX: Final = 60
-"""Bytes of a row in an index over tags, with the room that the server leaves in it."""
+async def needs_of(conn: Connection, seen: Look) -> list[Need]:
+    """Estimate what room the conversion of tables takes; psycopg.Error."""
+    needs = []
+    for table in seen.tables:
+        parts = [(part, len(table.indexes.get(part.name, ()))) for part in table.parts]
+        needs.append(await need_of(conn, table.label, parts, [_grown(column, opening=table.opening) for column in table.columns]))
+    return [need for need in needs if need is not None]
 
 
-def _more_of_row(table: ConvertedTable) -> int:
-    """Return by how many bytes a row grows at most, beside what is in it already: envelopes, and entries of indexes."""
-    sealed = (each for c in table.columns for each in (c.column.with_fields if c.source is None else c.column.with_fields[1:]))
-    envelopes = sum(2 * (OVERHEAD + SLOT_LENGTH * len(each.slots)) + (each.pad or 0) for each in sealed)
-    return envelopes + _OF_INDEX * (1 + max(map(len, table.indexes.values()), default=0))
+def _grown(column: ConvertedColumn, *, opening: bool) -> Grown:
+    """Return how a column is stored a second time: as envelopes, of a document in hex; opened they are no longer than now."""
+    fields = column.column.with_fields if column.source is None else column.column.with_fields[1:]
+    digits = 1 if column.column.document is None else 2
+    more = 0 if opening else sum(digits * (OVERHEAD + SLOT_LENGTH * len(each.slots)) + (each.pad or 0) for each in fields)
+    return Grown(column.column.name, more, column.physical.type_name == "bytea")
 
 
 # Who publishes a table, which of its columns (PostgreSQL 14 does not say), and whether all that it has, hidden ones too.
@@ -546,9 +532,9 @@ SELECT t.pubname::text,
 """
 
 
-async def who_else_holds(conn: Connection) -> list[str]:
-    """Name what holds plaintext beside the tables, as far as it can be seen from here."""
-    notes = []
+async def who_else_holds(conn: Connection, *, statistics: bool = True) -> list[str]:
+    """Name what holds plaintext beside the tables, as far as it can be seen from here; ``statistics``: they are not rewritten."""
+    notes = ["frequent values in pg_statistic and pg_statistic_ext_data, until VACUUM FULL of these"] if statistics else []
     for (name,) in await rows_of(conn, "SELECT application_name FROM pg_catalog.pg_stat_replication ORDER BY 1"):
         notes.append(f"standby {name}: until it has replayed what VACUUM FULL writes")
     for (name,) in await rows_of(conn, "SELECT slot_name FROM pg_catalog.pg_replication_slots ORDER BY 1"):

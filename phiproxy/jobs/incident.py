@@ -110,6 +110,7 @@ class Incident:
     steps: tuple[str, ...]
     reads: Reads
     subjects: Mapping[str, int] = field(default_factory=dict)
+    rows: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     async def of(cls, run: Run, keys: Iterable[int]) -> "Incident":
@@ -122,9 +123,9 @@ class Incident:
         steps = [
             f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} {what}: {subject} ({os}, {user})" for at, user, os, what, subject in events
         ]
-        under, subjects = (
+        under, subjects, rows = (
             {name.removeprefix(of): n for name, n in run.progress.counts.items() if name.startswith(of)}
-            for of in ("under ", "subjects of ")
+            for of in ("under ", "subjects of ", "rows of ")
         )
         layout = await site.registry.layout()
         moved = [f"{i.identity}: {s.expression}" for i in layout.identities.values() for s in i.slots if s.state == "active"]
@@ -133,7 +134,8 @@ class Incident:
             database=site.policy.database, deployment=site.policy.deployment, reason=job.options["reason"], who=job.who,
             began=job.started.isoformat(timespec="seconds"), ended=now, since=job.options["from"],
             keys=names, under=under, of_kek=bool(job.options["roots"]), indexes=tuple(moved), steps=tuple(steps),
-            subjects=subjects, reads=await asyncio.to_thread(Reads.of, site.settings.audit, site.policy.database, set(names)),
+            subjects=subjects, rows=rows,
+            reads=await asyncio.to_thread(Reads.of, site.settings.audit, site.policy.database, set(names)),
         )  # fmt: skip
 
     @property
@@ -150,6 +152,7 @@ class Incident:
             "known": known,
             "keys": ", ".join(self.keys) or "none",
             "of_kek": _OF_KEK.format(indexes="; ".join(self.indexes) or "there were none") if self.of_kek else "",
+            "rows": "; ".join(f"{label}: {count}" for label, count in sorted(self.rows.items()) if count) or "none were counted",
             "subjects": self._persons,
             "readers": self.reads.text,
             "of_readers": self.reads.text if self.reads.unknown else "who has opened what of it is above.",
@@ -186,7 +189,7 @@ Database {database}, deployment {deployment}. Reported by {who}: {reason}
 |---|---|
 {columns}
 
-Data keys: {keys}. Persons that rows with such values are about: {subjects}.
+Data keys: {keys}. Rows with such values: {rows}. Persons that they are about: {subjects}.
 {of_kek}
 ## Who has read it in that time
 

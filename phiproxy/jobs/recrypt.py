@@ -6,7 +6,7 @@ nothing is done twice. Constants in a table's definition (a DEFAULT, a sealed co
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -24,6 +24,7 @@ from phiproxy.jobs.resealed_definitions import reseal_definitions
 from phiproxy.jobs.running import JobSite, Run, Undone
 from phiproxy.jobs.scan import Read, Row, Scan
 from phiproxy.jobs.sealed_values import SealedValues, key_id_of
+from phiproxy.jobs.sight import Sight
 from phiproxy.jobs.stored_columns import Stored, StoredColumn, of_scopes, stored_columns
 from phiproxy.keys.key_rows import DataKeyRow, RootRow
 from phiproxy.keys.registry import Registry
@@ -95,11 +96,11 @@ async def run(run: Run) -> None:
     await seal_anew(run, frozenset(int(key, 16) for key in run.job.options["keys"]), run.job.options["scopes"])
 
 
-async def columns_of(run: Run, layout: Layout, scopes: Iterable[str]) -> Stored:
+async def columns_of(sight: Sight, layout: Layout, scopes: Iterable[str]) -> Stored:
     """Return the relations and columns whose values are under data keys of scopes; ConfigError where that cannot be known."""
     if layout.distrusted:
         raise ConfigError("the key registry does not verify, so nobody could say what is under a key", hint="phiproxy check")
-    return await stored_columns(run.conn, run.site.policy, layout, of_scopes(layout, scopes))
+    return await stored_columns(sight.conn, sight.site.policy, layout, of_scopes(layout, scopes))
 
 
 async def seal_anew(run: Run, keys: frozenset[int], scopes: Iterable[str]) -> None:
@@ -129,45 +130,53 @@ async def seal_anew(run: Run, keys: frozenset[int], scopes: Iterable[str]) -> No
         raise undone
 
 
-async def count_by_key(run: Run, stored: Stored, keys: Iterable[int]) -> tuple[int, Counter[int]]:
+async def count_by_key(sight: Sight, stored: Stored, keys: Collection[int]) -> tuple[int, Counter[int]]:
     """Return how many rows have values under these keys, and how many values are under each."""
     rows, values = 0, Counter[int]()
     for part, columns in stored:
-        ids = sql.SQL(", ").join(_key_of(column, keys) for column in columns)
-        query = sql.SQL("SELECT ARRAY[{ids}], pg_catalog.count(*) FROM ONLY {table} t WHERE {wanted} GROUP BY 1").format(
-            ids=ids, table=sql.Identifier(*part.name), wanted=_under(columns, keys)
-        )
-        for found, count in await run.see(part, query):
+        for found, count in await under_keys(sight, part, columns, keys):
             rows += count
-            values.update({int.from_bytes(key): count for key in found if key is not None})
+            for key in found:
+                if key is not None:  # of some columns it may be the same
+                    values[key] += count
     return rows, values
 
 
-async def count_by_column(run: Run, tables: Stored, keys: Iterable[int]) -> dict[str, int]:
-    """Return how many values of each column are under these keys, by the name of the relation and the column."""
-    counted: dict[str, int] = {}
-    wanted = list(keys)
+async def under_keys(
+    sight: Sight, part: Part, columns: Sequence[StoredColumn], keys: Collection[int]
+) -> list[tuple[list[int | None], int]]:
+    """Return how many rows of a relation have values under these keys, by what is under which: a key, or None, for each column."""
+    ids = sql.SQL(", ").join(_key_of(column, keys) for column in columns)
+    query = sql.SQL("SELECT ARRAY[{ids}], pg_catalog.count(*) FROM ONLY {table} t WHERE {wanted} GROUP BY 1").format(
+        ids=ids, table=sql.Identifier(*part.name), wanted=_under(columns, keys)
+    )
+    found = [([None if n is None else int.from_bytes(n) for n in numbers], rows) for numbers, rows in await sight.see(part, query)]
+    return [([number if number in keys else None for number in numbers], rows) for numbers, rows in found]
+
+
+async def count_by_column(sight: Sight, tables: Stored, keys: Collection[int]) -> tuple[dict[str, int], dict[str, int]]:
+    """Return how many values of each column are under these keys, by relation and column; and how many rows have one."""
+    counted, rows_of_parts = dict[str, int](), dict[str, int]()
     for part, columns in tables:
-        for column in columns if part.stores else ():
-            query = sql.SQL("SELECT pg_catalog.count(*) FROM ONLY {} t WHERE {}").format(
-                sql.Identifier(*part.name), _under([column], wanted)
-            )
-            ((count,),) = await run.see(part, query)
-            counted[f"{part.label}.{quote_ident(column.name)}"] = count
-    return counted
+        if part.stores:
+            found = await under_keys(sight, part, columns, keys)
+            rows_of_parts[part.label] = sum(rows for _, rows in found)
+            for n, column in enumerate(columns):
+                counted[f"{part.label}.{quote_ident(column.name)}"] = sum(rows for under, rows in found if under[n] is not None)
+    return counted, rows_of_parts
 
 
-async def count_subjects(run: Run, layout: Layout, tables: Stored, keys: Iterable[int]) -> dict[str, int]:
+async def count_subjects(sight: Sight, layout: Layout, tables: Stored, keys: Iterable[int]) -> dict[str, int]:
     """Return how many subjects rows with values under these keys are about, by relation and the column that says it.
 
     Of a table without ``subject`` in the policy that is not known, nor where that column is sealed and no index tells its values.
     """
     counted: dict[str, int] = {}
     wanted = list(keys)
-    for name, subject in sorted(run.site.policy.subjects().items()):
-        family = {part.name for part in await family_of(run.conn, name)}
+    for name, subject in sorted(sight.site.policy.subjects().items()):
+        family = {part.name for part in await family_of(sight.conn, name)}
         registered = [(*name, subject)] if (*name, subject) in layout.columns else []
-        stored = await stored_columns(run.conn, run.site.policy, layout, registered)
+        stored = await stored_columns(sight.conn, sight.site.policy, layout, registered)
         sealed = {part.name: column for part, own in stored for column in own if column.name == subject}
         for part, columns in tables:
             by = _tag_of(sealed[part.name]) if part.name in sealed else sql.SQL("t.{}").format(sql.Identifier(subject))
@@ -175,7 +184,7 @@ async def count_subjects(run: Run, layout: Layout, tables: Stored, keys: Iterabl
                 query = sql.SQL("SELECT pg_catalog.count(DISTINCT {}) FROM ONLY {} t WHERE {}").format(
                     by, sql.Identifier(*part.name), _under(columns, wanted)
                 )
-                ((counted[f"{part.label}, by {quote_ident(subject)}"],),) = await run.see(part, query)
+                ((counted[f"{part.label}, by {quote_ident(subject)}"],),) = await sight.see(part, query)
     return counted
 
 

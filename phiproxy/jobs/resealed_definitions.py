@@ -5,7 +5,7 @@ so statements that are under way with the old text of a constraint mean the same
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -13,7 +13,7 @@ from psycopg import sql
 
 from phiproxy.crypto.envelope import FIXED_HEADER, SALT_LENGTH, SLOT_LENGTH
 from phiproxy.jobs.relations import Connection, Part, refuse_unless_owner, rows_of
-from phiproxy.jobs.resealed_views import renew_views
+from phiproxy.jobs.resealed_views import renew_views, views_under
 from phiproxy.jobs.running import Run
 from phiproxy.jobs.sealed_values import SealedValues, key_id_of
 from phiproxy.jobs.short_locks import with_short_lock
@@ -36,11 +36,25 @@ SELECT k.conname::text, k.conbin::text, pg_catalog.pg_get_constraintdef(k.oid), 
 
 
 class Sealed(NamedTuple):
-    """An envelope in a definition of a relation, of a column."""
+    """What is sealed in a definition under one of some keys: what it is of, and whose that is."""
 
-    part: Part
-    column: StoredColumn
-    envelope: bytes
+    what: str
+    owner: str
+
+
+async def sealed_under(conn: Connection, tables: Stored, keys: Collection[int]) -> list[Sealed]:
+    """Return what is under these keys in the definitions of tables, and the views that are."""
+    found = []
+    for part, columns in tables:
+        names = {column.name for column in columns}
+        for name, tree, _ in await rows_of(conn, _DEFAULTS, part.oid):
+            envelope = sealed_constant(tree)
+            if envelope is not None and name in names and key_id_of(envelope) in keys:
+                found.append(Sealed(f"DEFAULT of {part.label}.{name}", part.owner))
+        for name, tree, *_ in await rows_of(conn, _CHECKS, part.oid):
+            if any(key_id_of(envelope) in keys for _, envelope in sealed_conditions(tree)):
+                found.append(Sealed(f"CHECK {name} of {part.label}", part.owner))
+    return found + [Sealed(f"view {label}", owner) for label, owner in await views_under(conn, keys)]
 
 
 async def reseal_definitions(run: Run, values: SealedValues, tables: Stored, keys: Iterable[int]) -> None:

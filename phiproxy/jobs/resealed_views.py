@@ -77,6 +77,12 @@ async def renew_views(run: Run, values: SealedValues, keys: Collection[int]) -> 
     await with_short_lock(run.conn, replaced[0].owner, f"view {replaced[0].label}", work, told=run.display.waits)
 
 
+async def views_under(conn: Connection, keys: Collection[int]) -> list[tuple[str, str]]:
+    """Return the views over expressions whose rests are under these keys, with their owners."""
+    listed = [(spelled((schema, name)), owner, sealed_in(q)) for schema, name, owner, _, q in await rows_of(conn, _VIEWS, SEALED)]
+    return [(label, owner) for label, owner, sealed in listed if sealed is not None and key_id_of(sealed) in keys]
+
+
 async def _views(run: Run, values: SealedValues, layout: Layout) -> list[_View]:
     """Return the views over expressions of this deployment's columns, as far as they open with their rests."""
     views = []

@@ -5,11 +5,11 @@ that was wrapped by it, so all of these are followed by others, with the data ke
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from phiproxy.errors import ConfigError
 from phiproxy.jobs.incident import Incident, write_incident
@@ -25,10 +25,12 @@ from phiproxy.keys.rewrap import rewrap
 from phiproxy.keys.rotation import rotate_root
 from phiproxy.keys.slots import ensure_index_root, next_slot
 from phiproxy.keys.tenant_keks import kek_of
-from phiproxy.policy.registry_layout import Layout
+from phiproxy.policy.protection import Slot
+from phiproxy.policy.registry_layout import Layout, RegisteredIdentity
 
 ENDED: Final = ("retired", "destroyed")
 UNDER: Final = "under {}"
+ROWS: Final = "rows of {}"
 SUBJECTS: Final = "subjects of {}"
 
 
@@ -67,7 +69,7 @@ async def run(run: Run) -> None:
     if options["roots"]:
         run.display.phase("new root keys", 0)
         await _follow_roots(site, options)
-    keys = await _keys(site.registry, options)
+    keys = await keys_of(site.registry, options)
     await _note_what_is_under(run, keys)
     run.display.phase("marking keys compromised", 0)
     for row, _ in keys.values():
@@ -109,9 +111,8 @@ async def _follow_roots(site: JobSite, options: object) -> None:
             await rotate_root(registry, site.kek, deployment, (root.scope, root.tenant, "data"), root, max_uses)
 
 
-async def _keys(registry: Registry, options: object) -> dict[int, tuple[DataKeyRow, RootRow]]:
-    """Return the data keys that the job is about, ended ones too."""
-    assert isinstance(options, dict)
+async def keys_of(registry: Registry, options: Mapping[str, Any]) -> dict[int, tuple[DataKeyRow, RootRow]]:
+    """Return the data keys that a job with these options is about, ended ones too."""
     named, roots = {int(key, 16) for key in options["keys"]}, set(options["roots"])
     keys = {}
     for root in await registry.all_roots():
@@ -128,8 +129,10 @@ async def _note_what_is_under(run: Run, keys: Iterable[int]) -> None:
         return
     layout = await run.site.registry.layout()
     tables = await columns_of(run, layout, run.job.options["scopes"])
-    counted, subjects = await count_by_column(run, tables, keys), await count_subjects(run, layout, tables, keys)
+    wanted = frozenset(keys)
+    (counted, rows), subjects = await count_by_column(run, tables, wanted), await count_subjects(run, layout, tables, wanted)
     run.progress.counts.update({UNDER.format(label): count for label, count in counted.items()})
+    run.progress.counts.update({ROWS.format(label): count for label, count in rows.items()})
     run.progress.counts.update({SUBJECTS.format(by): count for by, count in subjects.items()})
     await write_progress(run.conn, run.site.schema, run.job.id, run.progress)
 
@@ -147,14 +150,19 @@ async def _follow_indexes(run: Run) -> list[str]:
     It is done before values are sealed anew for their data keys: they get its tags in the same go.
     """
     site = run.site
-    layout, generations = await site.registry.layout(), await _generations(run)
-    for identity in layout.identities.values():
-        for slot in identity.slots:
-            if slot.state == "active" and (identity.scope, slot.generation) in generations and _is_used(layout, identity.number):
-                provider = kek_of(site.kek, "")
-                await next_slot(site.registry, provider, site.policy.deployment, identity.identity, slot.expression)
-    scopes = {scope for scope, _ in generations}
+    layout, roots = await site.registry.layout(), await _index_roots(run)
+    for identity, slot in indexes_under(layout, roots):
+        await next_slot(site.registry, kek_of(site.kek, ""), site.policy.deployment, identity.identity, slot.expression)
+    scopes = {root.scope for root in roots}
     return [i.identity for i in layout.identities.values() if i.scope in scopes and _is_used(layout, i.number)]
+
+
+def indexes_under(layout: Layout, roots: Iterable[RootRow]) -> list[tuple[RegisteredIdentity, Slot]]:
+    """Return the indexes of columns that go by keys under index roots, with the slots that are searched."""
+    generations = {(root.scope, root.generation) for root in roots if root.purpose == "index"}
+    used = [identity for identity in layout.identities.values() if _is_used(layout, identity.number)]
+    searched = [(identity, slot) for identity in used for slot in identity.slots if slot.state == "active"]
+    return [(identity, slot) for identity, slot in searched if (identity.scope, slot.generation) in generations]
 
 
 async def _bring_indexes(run: Run, names: Sequence[str], undone: dict[str, str]) -> None:

@@ -9,10 +9,9 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
-import psycopg
 from psycopg import sql
 
 from phiproxy.errors import ConfigError
@@ -20,16 +19,13 @@ from phiproxy.jobs.batch_size import BatchSize
 from phiproxy.jobs.batches import Batch, Batches, Work
 from phiproxy.jobs.display import Display
 from phiproxy.jobs.records import Job, Progress, find_job, read_progress, state_of, write_progress
-from phiproxy.jobs.relations import Connection, Part, TableName, fired_by_update, may_act_as, refuse_unless_owner, rows_of
+from phiproxy.jobs.relations import Connection, Part, TableName, may_act_as, rows_of
 from phiproxy.jobs.scan import Scan
+from phiproxy.jobs.sight import SESSION, JobSite, Sight, become_replica
 from phiproxy.jobs.throttle import Limits, Throttle
 from phiproxy.keys.key_state_changes import notify
-from phiproxy.keys.registry import Registry
 from phiproxy.keys.serving_proxies import proxies_behind
-from phiproxy.keys.tenant_keks import Kek
 from phiproxy.net.service_login import connect_service
-from phiproxy.policy.model import Policy
-from phiproxy.policy.settings import Settings
 
 PAUSED_STEP: Final = 1.0
 ABORTED_STEP: Final = 0.2
@@ -40,16 +36,6 @@ TOLD_AFTER: Final = 20
 MOST_NAMED: Final = 20
 STALLED: Final = 12
 """Passes in a row that wrote nothing, since others hold the rows locked, before a job gives up."""
-
-# Values and keys are read as the same text whatever the role's own settings are; a job is as patient as it takes, and what it
-# has written is as good as committed once its state says so, which is a synchronous commit.
-_SESSION: Final = """
-SET DateStyle TO 'ISO'; SET IntervalStyle TO 'postgres'; SET TimeZone TO 'UTC'; SET bytea_output TO 'hex';
-SET extra_float_digits TO 1; SET statement_timeout TO 0; SET lock_timeout TO 0; SET idle_in_transaction_session_timeout TO 0;
-SET row_security TO off; SET synchronous_commit TO off; SET jit TO off; SET default_transaction_isolation TO 'read committed';
-SET search_path TO pg_catalog
-"""
-
 
 Noted = Callable[[Progress], None]
 
@@ -72,22 +58,7 @@ class Undone(ConfigError):
         self.rows = rows
 
 
-@dataclass(frozen=True, slots=True)
-class JobSite:
-    """The database that jobs are at work in: its policy, its registry, and the KEK."""
-
-    settings: Settings
-    policy: Policy
-    registry: Registry
-    kek: Kek
-
-    @property
-    def schema(self) -> str:
-        """The registry's."""
-        return self.registry.schema
-
-
-class Run:
+class Run(Sight):
     """A job that this process works on. ``conn`` is in autocommit mode; ``progress`` is what the registry has of it."""
 
     def __init__(
@@ -102,14 +73,12 @@ class Run:
         reading: Connection,
         as_replica: bool,
     ) -> None:
-        self.site = site
+        super().__init__(site, conn, as_replica=as_replica)
         self.job = job
-        self.conn = conn
         self.reading = reading
         """Another connection, for what is read beside a transaction of ``conn``."""
         self.display = display
         self.progress = progress
-        self.as_replica = as_replica
         self.size = BatchSize()
         self.ending = False
         """Whether the job is aborted, and what it has done is taken back."""
@@ -149,17 +118,10 @@ class Run:
                     f"another job is at work on {'.'.join(name)}", hint="one job per table at a time: phiproxy jobs lists them"
                 )
 
-    async def refuse_firing(self, parts: Sequence[Part]) -> None:
-        """ConfigError where writing these relations fires something of the application's own, unless that is what was asked for."""
-        if self.job.options.get("fire_triggers"):
-            return
-        for part in parts:
-            if fired := await fired_by_update(self.conn, part.oid, as_replica=self.as_replica):
-                hint = "to let it fire once per row: --fire-triggers"
-                if not self.as_replica:
-                    user = self.site.settings.service.user
-                    hint += f"; to keep it from firing: GRANT SET ON PARAMETER session_replication_role TO {user}"
-                raise ConfigError(f"an UPDATE of {part.label} would fire {', '.join(fired)}", hint=hint)
+    async def refuse_firing(self, parts: Iterable[Part]) -> None:
+        """See ``Sight``; unless that is what was asked for."""
+        if not self.job.options.get("fire_triggers"):
+            await super().refuse_firing(parts)
 
     async def go_through(
         self,
@@ -187,7 +149,7 @@ class Run:
         tasks = [(replace(scan, remembered=False) if scan.part.is_named_by(listed) else scan, work) for scan, work in tasks]
         parts = [scan.part for scan, _ in tasks]
         await self.refuse_firing(parts)
-        roles = {part.name: await self._role(part) for part in parts}
+        roles = {part.name: await self.role_of(part) for part in parts}
         first, stalled, left = True, 0, total if total is not None else sum(part.rows for part in parts)
         whole = self.progress.cursor is None and not self.progress.relation
         while True:
@@ -251,27 +213,6 @@ class Run:
         ((wanted,),) = await self.see(scan.part, query)
         return bool(wanted)
 
-    async def see(self, part: Part, query: sql.Composed) -> list[tuple[Any, ...]]:
-        """Return the rows of a query over a relation, of which no row is hidden; raises as of ``go_through``."""
-        role = await self._role(part)
-        async with self.conn.transaction():
-            if role is not None:
-                await self.conn.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
-            return await rows_of(self.conn, query.as_string(self.conn))
-
-    async def _role(self, part: Part) -> str | None:
-        """Return the role that sees every row of a relation, where this session's does not; ConfigError where none does."""
-        if not part.hidden:
-            return None
-        await refuse_unless_owner(self.conn, [part])
-        forced = await rows_of(self.conn, "SELECT relforcerowsecurity FROM pg_catalog.pg_class WHERE oid = %s::oid", part.oid)
-        if forced and forced[0][0]:
-            raise ConfigError(
-                f"row-level security hides rows of {part.label} from its owner too",
-                hint=f"for the time of the job: ALTER TABLE {part.label} NO FORCE ROW LEVEL SECURITY",
-            )
-        return part.owner
-
     async def acknowledged(self) -> None:
         """Wait until every live proxy has taken over what the registry says now, and the standbys of its sessions have it."""
         schema = self.site.schema
@@ -304,9 +245,9 @@ async def running(site: JobSite, job: Job, display: Display) -> AsyncIterator[Ru
         if not await _try_lock(conn, f"job {job.id}"):
             raise ConfigError(f"another process is at work on {job.subject}")
         for each in (conn, reading):
-            await each.execute(_SESSION)
+            await each.execute(SESSION)
             await each.execute(f"SET application_name TO '{_named(job)}'")
-        as_replica = not options.get("fire_triggers") and await _become_replica(conn)
+        as_replica = not options.get("fire_triggers") and await become_replica(conn)
         throttle = Throttle(looks, limits_of(options), display.waits)
         await throttle.prepare()
         progress = await read_progress(conn, site.schema, job.id)
@@ -351,15 +292,6 @@ async def end_work(conn: Connection, job: Job) -> None:
 def _named(job: Job) -> str:
     """Return the application_name of a job's sessions."""
     return f"phiproxy job {job.id}"
-
-
-async def _become_replica(conn: Connection) -> bool:
-    """Keep triggers from firing in this session; False where the role may not."""
-    try:
-        await conn.execute("SET session_replication_role TO replica")
-    except psycopg.errors.InsufficientPrivilege:
-        return False
-    return True
 
 
 async def _try_lock(conn: Connection, what: str) -> bool:

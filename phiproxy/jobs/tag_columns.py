@@ -47,23 +47,32 @@ async def refuse_keys(conn: Connection, families: Families, slot: int) -> None:
             )
 
 
+async def lacking_tag_columns(conn: Connection, tables: Tables, slot: int, active: Slot | None) -> list[tuple[ColumnName, Part]]:
+    """Return where a slot has no generated column, and needs one: the active slot has, or row-level security is on."""
+    lacking = []
+    for name, part in _of(tables.own_families):
+        if await rows_of(conn, _HAS, part.oid, tag_column_name(name[2], slot)):
+            continue
+        has = active is not None and await rows_of(conn, _HAS, part.oid, tag_column_name(name[2], active.number))
+        if has or await rows_of(conn, _SECURED, part.oid) == [(True,)]:
+            lacking.append((name, part))
+    return lacking
+
+
 async def make_tag_columns(run: Run, tables: Tables, slot: Slot, active: Slot | None) -> None:
     """Add the generated column of a slot, with its index, where the table has one of the active slot, or row-level security."""
-    for name, part in _of(tables.own_families):
-        if await rows_of(run.conn, _HAS, part.oid, tag_column_name(name[2], slot.number)):
-            continue
-        has = active is not None and await rows_of(run.conn, _HAS, part.oid, tag_column_name(name[2], active.number))
-        if not has and await rows_of(run.conn, _SECURED, part.oid) != [(True,)]:
-            continue
+    for name, part in await lacking_tag_columns(run.conn, tables, slot.number, active):
         own = tables.columns[name].column
         if not run.job.options.get("lock_tables"):
-            raise ConfigError(
-                f"{part.label} needs the generated column {tag_column_name(name[2], slot.number)}: adding it rewrites the table,"
-                " and keeps everybody out meanwhile",
-                hint="when that may be: phiproxy reindex … --lock-tables",
-            )
+            raise ConfigError(rewritten(part, name, slot.number), hint="when that may be: phiproxy reindex … --lock-tables")
         text = f"ALTER TABLE {part.label} ADD COLUMN {hidden_column(own, slot)}; {hidden_index(own, slot, name[:2])}"
         await _short(run, part, f"adding {tag_column_name(name[2], slot.number)} to {part.label}", text)
+
+
+def rewritten(part: Part, name: ColumnName, slot: int) -> str:
+    """Say what a generated column costs."""
+    needs = f"{part.label} needs the generated column {tag_column_name(name[2], slot)}"
+    return f"{needs}: adding it rewrites the table, and keeps everybody out meanwhile"
 
 
 async def drop_tag_columns(run: Run, families: Families, slot: int) -> None:

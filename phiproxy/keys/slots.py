@@ -1,6 +1,7 @@
 """The next generation of an index key: a slot of its own beside the old one, and what becomes of both (spec/stored-format 6.5)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from psycopg import sql
 
@@ -27,28 +28,16 @@ async def next_slot(registry: Registry, provider: KeyProvider, deployment: str, 
     or no number left; ProviderError when the index root cannot be made.
     """
     registered = await _identity(registry, identity)
-    active = _slot(registered, expression, "active")
-    if active is None:
-        raise ConfigError(
-            f"{identity} has no active index {expression} to rotate", hint="one that answers nothing yet: phiproxy reindex"
-        )
-    waiting = next_generation(registered.slots, active)
-    if waiting is not None:
-        return waiting
-    if leaving := leaving_slots(registered.slots, active):
-        raise ConfigError(
-            f"{identity}: slot {leaving[0].number} of index {expression} is yet to be dropped", hint="phiproxy reindex ends it"
-        )
-    if active.generation >= MAX_GENERATION or len(registered.slots) >= MAX_SLOTS:
-        raise ConfigError(f"{identity} has no generation or slot left for another index key")
-    new = Slot(max(s.number for s in registered.slots) + 1, expression, active.generation + 1, "building", active.normaliser)
+    new, is_there = following_slot(registered, expression)
+    if is_there:
+        return new
     await ensure_index_root(registry, provider, deployment, (registered.scope, ""), new.generation)
     async with registry.changing() as change:
         query = sql.SQL(
             "INSERT INTO {slots} (number, slot, expression, normaliser, family, generation, state)"
             " VALUES (%s, %s, %s, %s, %s, %s, 'building') ON CONFLICT DO NOTHING"
         ).format(slots=table(registry.schema, "slot"))
-        fields = (expression, str(active.normaliser), active.family or None, str(new.generation))
+        fields = (expression, str(new.normaliser), new.family or None, str(new.generation))
         values = (registered.number, new.number, *fields)
         if (await change.conn.execute(query, values)).rowcount == 1:
             change.added("slot", registered.number, new.number, fields=(*fields, "building"))
@@ -58,6 +47,30 @@ async def next_slot(registry: Registry, provider: KeyProvider, deployment: str, 
     if waiting is None:
         raise ConfigError(f"the slots of {identity} were changed by somebody else at this moment; look again")
     return waiting
+
+
+def following_slot(registered: RegisteredIdentity, expression: str) -> tuple[Slot, bool]:
+    """Return the slot of an expression's next generation as it would be made, or is there already; and whether it is there.
+
+    ConfigError when there is no active slot of this expression, or no number left.
+    """
+    identity = registered.identity
+    active = _slot(registered, expression, "active")
+    if active is None:
+        raise ConfigError(
+            f"{identity} has no active index {expression} to rotate", hint="one that answers nothing yet: phiproxy reindex"
+        )
+    waiting = next_generation(registered.slots, active)
+    if waiting is not None:
+        return waiting, True
+    if leaving := leaving_slots(registered.slots, active):
+        raise ConfigError(
+            f"{identity}: slot {leaving[0].number} of index {expression} is yet to be dropped", hint="phiproxy reindex ends it"
+        )
+    if active.generation >= MAX_GENERATION or len(registered.slots) >= MAX_SLOTS:
+        raise ConfigError(f"{identity} has no generation or slot left for another index key")
+    number = max(s.number for s in registered.slots) + 1
+    return replace(active, number=number, generation=active.generation + 1, state="building"), False
 
 
 def next_generation(slots: Sequence[Slot], active: Slot) -> Slot | None:

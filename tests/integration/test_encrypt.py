@@ -91,11 +91,15 @@ def test_a_table_at_rest(postgres_server: PostgresServer, tmp_path: Path) -> Non
     with filled_site(postgres_server, tmp_path) as site:
         assert "statements over it are observed" in site.cli("check", check=False)
         before = rows_of(site.proxy_dsn, ALL)
+        with site.server.connect(site.sealed) as conn:
+            conn.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(site.sealed), sql.Identifier(site.role)))
         looked = site.cli("encrypt", "--dry-run")
+        assert "frequent values in pg_statistic" in looked
         assert "unique index patients_ssn_key on the tags of ssn, in place of that on plain values" in looked
         assert "what keeps it" not in looked
         out = site.cli("encrypt", "--rewrite")
         assert "statements were held for" in out
+        assert "pg_statistic" not in out, "it is rewritten too"
         assert rows_of(site.proxy_dsn, ALL) == before == rows_of(site.plain_dsn, ALL)
         with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
             described = [(c.name, c.type_code) for c in conn.execute(ALL).description or ()]
@@ -123,6 +127,25 @@ def test_a_table_at_rest(postgres_server: PostgresServer, tmp_path: Path) -> Non
             assert set(holding(site, b"secret-77")) <= {"pg_wal"}, "as --rewrite says, which names WAL"
             without_old_wal(site)
             assert holding(site, b"secret-77") == [], "as docs/existing-data.md says"
+        except PermissionError:
+            pytest.skip("the data directory is another user's")
+
+
+def test_frequent_values_stay_in_the_statistics_until_these_are_rewritten(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """As dead rows: the job rewrites them where its role may act as the database's owner, else it prints what to run."""
+    policy = POLICY + "      name: {type: text}\n"
+    ddl = TABLES.replace("'Ann ' || n", "CASE WHEN n % 10 = 0 THEN 'Xq7planted' ELSE 'Ann ' || n END")
+    with filled_site(postgres_server, tmp_path, rows=500, policy=policy, ddl=ddl) as site:
+        with site.server.connect(site.sealed) as conn:
+            conn.execute("ANALYZE patients")
+        out = site.cli("encrypt", "--rewrite")
+        command = "VACUUM (FULL) pg_catalog.pg_statistic, pg_catalog.pg_statistic_ext_data"
+        assert f"  {command};  -- as {site.server.superuser}\n" in out
+        assert "frequent values in pg_statistic" in out
+        with site.server.connect(site.sealed) as conn:
+            conn.execute(command.encode())
+        try:
+            assert set(holding(site, b"Xq7planted")) <= {"pg_wal"}
         except PermissionError:
             pytest.skip("the data directory is another user's")
 
@@ -377,7 +400,10 @@ def test_kept_and_dropped_later(postgres_server: PostgresServer, tmp_path: Path)
             with pytest.raises(psycopg.errors.UndefinedColumn):
                 conn.execute("SELECT phi_old_ssn FROM patients")
         assert rows_of(site.server.dsn(site.sealed), "SELECT phi_old_ssn FROM patients WHERE id = 1000") == [(None,)]
-        assert "dropped: the plain public.patients.ssn" in site.cli("encrypt", "--finish")
+        out = site.cli("encrypt", "--finish")
+        assert "dropped: the plain public.patients.ssn" in out
+        assert f"VACUUM (FULL, ANALYZE) public.patients;  -- as {site.role}" in out
+        assert "VACUUM (FULL) pg_catalog.pg_statistic, pg_catalog.pg_statistic_ext_data;  -- as " in out
         assert "phi_old_ssn" not in raw_columns(site)
         assert rows_of(site.proxy_dsn, ALL) == [*rows_of(site.plain_dsn, ALL), (1000, "secret-1000", None, None, None, "Graz")]
         site.cli("keys", "rotate", "--index", "public.patients.ssn")

@@ -5,16 +5,20 @@ A few faults of each kind; with PHIPROXY_EXPLORE fifty, at other moments each ti
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from tests.harness.at_work import PAUSE, AtWork
 from tests.harness.mortal_server import MortalServer, mortal_server
@@ -170,6 +174,46 @@ def small_disk(directory: Path, megabytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(directory)], check=True)
 
 
+def told_before(site: Site, admin: psycopg.Connection[tuple[object, ...]]) -> dict[str, Any]:
+    """What a job needs is told in bytes before it begins; who sees where the server keeps its data is told that it cannot fit."""
+    looked = json.loads(site.cli("encrypt", "--dry-run", "--json"))
+    assert any("only the server's machine says (df)" in line for line in looked["done"])
+    (need,) = looked["disk"]
+    admin.execute(sql.SQL("GRANT pg_monitor TO {}").format(sql.Identifier(site.service)))
+    try:
+        seeing = run_cli("encrypt", "-c", str(site.config), env=site.env)
+        assert (seeing.returncode, "small: " in seeing.stderr, "are free, and" in seeing.stderr) == (1, True, True), seeing.stderr
+        assert "free in pg_wal: " in site.cli("encrypt", "--dry-run", check=False)
+    finally:
+        admin.execute(sql.SQL("REVOKE pg_monitor FROM {}").format(sql.Identifier(site.service)))
+    assert json.loads(site.cli("jobs", "--json")) == []
+    return dict(need)
+
+
+def sizes_of(site: Site) -> dict[str, tuple[str, int]]:
+    """The files of the table and its indexes, by where they are, and how large they are."""
+    query = (
+        "SELECT pg_relation_filepath(c.oid), coalesce(spcname, 'pg_default'), pg_table_size(c.oid) FROM pg_class c"
+        " LEFT JOIN pg_tablespace t ON t.oid = reltablespace"
+        " WHERE c.oid = 'patients'::regclass OR c.oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = 'patients'::regclass)"
+    )
+    return {str(path): (str(place), int(str(size))) for path, place, size in rows_of(site.server.dsn(site.sealed), query)}
+
+
+def grown(before: dict[str, tuple[str, int]], after: dict[str, tuple[str, int]]) -> dict[str, int]:
+    """How much was needed beside what was there: what was replaced went only when that was."""
+    more = Counter[str]()
+    for path, (place, size) in after.items():
+        more[place] += size - before.get(path, (place, 0))[1]
+    return dict(more)
+
+
+def logged(mortal: MortalServer) -> int:
+    """How much WAL the server has written since it was made."""
+    ((written,),) = rows_of(mortal.server.dsn(), "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::int8")
+    return int(str(written))
+
+
 def test_a_full_disk(mortal: MortalServer) -> None:
     """The table's tablespace has room for its rows, and not for as many again: the job says so, and goes on when there is room."""
     place = mortal.own.directory / "small"
@@ -179,17 +223,80 @@ def test_a_full_disk(mortal: MortalServer) -> None:
         directory = mortal.own.directory / "site"
         directory.mkdir()
         try:
-            with filled_site(mortal.server, directory, rows=4000) as site:
+            with filled_site(mortal.server, directory, rows=5000) as site:
                 with mortal.server.connect(site.sealed) as conn:
                     conn.execute("ALTER TABLE patients SET TABLESPACE small")
+                    conn.execute("ANALYZE patients")
                 before = rows_of(site.plain_dsn, NAMED)
+                need = told_before(site, admin)
+                sizes, began = sizes_of(site), logged(mortal)
                 failed = run_cli("encrypt", "-c", str(site.config), env=site.env)
                 assert (failed.returncode, "jobs resume 1" in failed.stderr) == (1, True), failed.stderr
                 assert "53100" in failed.stderr
                 assert rows_of(site.proxy_dsn, NAMED) == before
                 subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
                 site.cli("jobs", "resume", "1")
+                more = grown(sizes, sizes_of(site))
+                assert more.keys() == need["more_bytes"].keys()
+                assert 0.5 < sum(more.values()) / sum(need["more_bytes"].values()) < 2
+                assert 0.5 < (logged(mortal) - began) / need["wal_bytes"] < 2
                 assert rows_of(site.proxy_dsn, NAMED) == before
                 assert rows_of(site.proxy_dsn, "SELECT id FROM patients WHERE ssn = 'secret-3999'") == [(3999,)]
         finally:
             admin.execute("DROP TABLESPACE small")
+
+
+@contextmanager
+def wal_on(mortal: MortalServer, disk: Path) -> Iterator[None]:
+    """The server's WAL is on a file system of its own, and what is over goes at once; at the end it is where it was."""
+    wal = mortal.own.data / "pg_wal"
+
+    def moved(source: Path, target: Path) -> None:
+        mortal.kill()
+        subprocess.run(["cp", "-a", f"{source}/.", str(target)], check=True)
+
+    with mortal.server.connect() as conn:
+        conn.execute("ALTER SYSTEM SET wal_recycle = off")
+        conn.execute("SELECT pg_reload_conf()")
+        conn.execute("SELECT pg_switch_wal()")
+        conn.execute("CHECKPOINT")
+    moved(wal, disk)
+    wal.rename(wal.with_name("pg_wal_before"))
+    wal.symlink_to(disk)
+    mortal.restart()
+    try:
+        yield
+    finally:
+        wal.unlink()
+        moved(disk, wal.with_name("pg_wal_before"))
+        wal.with_name("pg_wal_before").rename(wal)
+        mortal.restart()
+        with mortal.server.connect() as conn:
+            conn.execute("ALTER SYSTEM RESET wal_recycle")
+            conn.execute("SELECT pg_reload_conf()")
+
+
+def test_a_full_disk_of_the_wal(mortal: MortalServer) -> None:
+    """The server panics, and says no more: the job says how to go on, nothing is half done, and it does when there is room."""
+    place = mortal.own.directory / "wal"
+    directory = mortal.own.directory / "site_of_wal"
+    directory.mkdir()
+    with small_disk(place, 96) as disk, filled_site(mortal.server, directory, rows=2000) as site, wal_on(mortal, disk):
+        mortal.own._who.own(disk)
+        before = rows_of(site.plain_dsn, NAMED)
+        with mortal.server.connect() as conn:  # the segment is nearly full, and there is no other
+            rest = "SELECT pg_logical_emit_message(false, '', repeat('x', (16 << 20) - 300000 - file_offset))"
+            conn.execute(f"{rest} FROM pg_walfile_name_offset(pg_current_wal_insert_lsn())".encode())
+        ballast = disk / "ballast"
+        subprocess.run(["dd", "if=/dev/zero", f"of={ballast}", "bs=64k"], capture_output=True, check=False)
+        failed = run_cli("encrypt", "-c", str(site.config), env=site.env)
+        assert (failed.returncode, "phiproxy jobs resume 1" in failed.stderr) == (1, True), failed.stderr
+        assert "ignored" not in failed.stderr, "what a library says may quote a row"
+        assert "PANIC" in mortal.own.log_path.read_text()
+        ballast.unlink()
+        mortal.kill()  # whether it has come back or not
+        mortal.restart()
+        assert rows_of(site.server.dsn(site.sealed), NAMED) == before, "still in clear"
+        site.cli("jobs", "resume", "1")
+        assert rows_of(site.proxy_dsn, NAMED) == before
+        assert rows_of(site.proxy_dsn, "SELECT id FROM patients WHERE ssn = 'secret-1999'") == [(1999,)]

@@ -74,6 +74,8 @@ def test_every_value_moves_to_the_key_that_writes(clinic: Clinic) -> None:
     old = rotated(clinic)
     tags = clinic.raw("patients", "ssn")
     assert not old & active(clinic.site)
+    (look,) = json.loads(clinic.site.cli("recrypt", "--dry-run", "--json"))
+    assert {key["id"] for key in look["keys"] if key["values"]} == old
     out = clinic.site.cli("recrypt")
     assert "is done" in out
     assert keys_in_use(clinic) <= active(clinic.site)
@@ -87,6 +89,7 @@ def test_every_value_moves_to_the_key_that_writes(clinic: Clinic) -> None:
         assert conn.execute("SELECT id FROM patients WHERE ssn = '900000077'").fetchall() == [(77,)]
     (job,) = [j for j in json.loads(clinic.site.cli("jobs", "--json")) if j["id"] == max_job(clinic.site)]
     assert (job["state"], job["kind"], job["worked_on"]) == ("done", "recrypt", False)
+    assert sum(look["rows"].values()) == job["counts"]["written"]
     left = {name: count for name, count in job["counts"].items() if name.startswith("left")}
     assert {f"left {key}" for key in old} <= left.keys()
     assert not any(left.values())

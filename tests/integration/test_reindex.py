@@ -14,7 +14,7 @@ from psycopg import sql
 from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
-from tests.integration.filled_site import ATTACHED, Application, filled_site, findings, indexes, raw, same, slots
+from tests.integration.filled_site import ATTACHED, ROWS, Application, filled_site, findings, indexes, raw, same, slots
 from tests.integration.job_at_work import done_despite, killed, killed_at_each_step
 
 pytestmark = pytest.mark.timeout(1200)  # each is of several jobs, one after the other
@@ -29,6 +29,10 @@ def site(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Site]:
 def test_an_index_key_is_rotated_to_its_end_while_the_application_runs(site: Site) -> None:
     before = indexes(site)
     assert "13, 16" in before["patients_ssn_key"]
+    (look,) = json.loads(site.cli("keys", "rotate", "--index", "public.patients.ssn", "--dry-run", "--json"))
+    told = [(slot["slot"], slot["rows"], slot["indexes"], slot["dropped"]) for slot in look["slots"]]
+    assert told == [(1, {"public.patients": ROWS}, ["patients_ssn_key"], [0])]
+    assert slots(site, "c:public.patients.ssn") == [(0, "@", 1, "active")], "a look makes no slot"
     with Application(site) as application:
         out = site.cli("keys", "rotate", "--index", "public.patients.ssn")
     application.settle(site)

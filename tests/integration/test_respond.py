@@ -58,6 +58,10 @@ def incident(site: Site) -> str:
 
 def test_a_data_key_and_then_a_local_kek(site: Site) -> None:
     (key,) = {str(k) for (k,) in raw(site, "SELECT DISTINCT encode(substring(ssn, 6, 4), 'hex') FROM patients")}
+    (look,) = json.loads(site.cli("respond", "--key", key, "--reason", "a test", "--dry-run", "--json"))
+    assert [each["values"] for each in look["keys"]] == [{"public.patients.ssn": FILLED, "public.patients.note": 2 * PERSONS}]
+    assert (look["rows"], look["subjects"]) == ({"public.patients": FILLED}, {"public.patients, by mrn": PERSONS})
+    assert data_keys(site)[key] == "active"
     with Application(site) as application:
         out = site.cli("respond", "--key", key, "--reason", "a core dump {left} the building", "--report", str(site.directory))
     application.settle(site)
@@ -70,7 +74,8 @@ def test_a_data_key_and_then_a_local_kek(site: Site) -> None:
     assert counted.keys() == {"public.patients.ssn", "public.patients.note"}
     assert counted["public.patients.ssn"] >= FILLED
     assert counted["public.patients.note"] == 2 * PERSONS
-    assert f"Persons that rows with such values are about: public.patients, by mrn: {PERSONS}." in text
+    assert f"Rows with such values: public.patients: {counted['public.patients.ssn']}." in text
+    assert f"Persons that they are about: public.patients, by mrn: {PERSONS}." in text
     assert "Not known: there is no audit log of reads." in text
     assert f"data key retired: data key {key}" in text
     assert slots(site, "c:public.patients.ssn") == [(0, "@", 1, "active")], "an index key was not under it"
@@ -92,6 +97,9 @@ def a_local_kek(site: Site) -> None:
         str(site.directory),
     )
     before, wraps = data_keys(site), "SELECT DISTINCT kek_version FROM phiproxy.root_wrap ORDER BY 1"
+    (look,) = json.loads(site.cli(*arguments, "--dry-run", "--json"))
+    assert {slot["identity"]: slot["slot"] for slot in look["slots"]} == {"c:public.patients.ssn": 1, "d:mrn": 1}
+    assert {key["id"] for key in look["keys"]} == {key for key, state in before.items() if state != "retired"}
     first = run_cli(*arguments, "-c", str(site.config), env=site.env)
     assert first.returncode == 1
     assert "send each a SIGHUP, and run this again" in first.stderr

@@ -34,6 +34,8 @@ def test_what_is_known_and_what_is_not() -> None:
     assert "registry key" not in text
     of_kek = replace(INCIDENT, of_kek=True, indexes=("c:public.patients.ssn: @",)).text
     assert "Indexes that go by other keys now: c:public.patients.ssn: @." in of_kek
+    assert "Rows with such values: none were counted." in text
+    assert "Rows with such values: public.p: 12." in replace(INCIDENT, rows={"public.p": 12, "public.q": 0}).text
     assert "| (none) | 0 |" in replace(INCIDENT, under={}).text
 
 
