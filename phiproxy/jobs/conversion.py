@@ -493,11 +493,11 @@ def _of_column(relation: Relation, column: ProtectedColumn, own: PhysicalColumn,
 async def _told(conn: Connection, table: ConvertedTable) -> list[str]:
     """Say who else has what a table holds."""
     notes: list[str] = []
-    sent, kind = ("plain values", "of their types again") if table.opening else ("envelopes", "bytea, or text,")
+    sent, needs = ("plain values", "in the types of before again") if table.opening else ("envelopes", "as bytea, or text,")
     for name, columns, whole in await rows_of(conn, _PUBLISHED, *table.name):
         own = [c.column.name for c in table.columns if c.column.name in columns]
         if own:
-            notes.append(f"publication {name} will send {sent}: its subscribers need {', '.join(own)} as {kind} then")
+            notes.append(f"publication {name} will send {sent}: its subscribers need {', '.join(own)} {needs} then")
         if whole:
             needed = ", ".join(c.shadow for c in table.columns)
             notes.append(f"publication {name} sends every column: its subscribers need {needed} before the job begins")
