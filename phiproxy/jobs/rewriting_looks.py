@@ -4,7 +4,7 @@ What is counted are values by the data key that they name, rows by whether they 
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -47,7 +47,10 @@ class RewritingLook:
 
     def named(self, error: ConfigError) -> None:
         """Name a refusal as an obstacle, once."""
-        text = error.message + (f"; {error.hint}" if error.hint else "")
+        self.obstacle(error.message + (f"; {error.hint}" if error.hint else ""))
+
+    def obstacle(self, text: str) -> None:
+        """Name an obstacle, once."""
         if text not in self.obstacles:
             self.obstacles.append(text)
 
@@ -71,7 +74,7 @@ async def look_at_keys(sight: Sight, look: RewritingLook, layout: Layout, keys: 
         if not await may_act_as(sight.conn, owner):
             user = quote_ident(sight.site.settings.service.user)
             look.obstacles.append(f"{what}: the service role may not alter it; GRANT {quote_ident(owner)} TO {user}")
-    await _told_of_parts(sight, look, written, fire_triggers=fire_triggers)
+    await _told_of_parts(sight, look, [part for part, _ in tables], written, fire_triggers=fire_triggers)
 
 
 async def _under(
@@ -101,13 +104,19 @@ def _count(look: RewritingLook, part: Part, rows: int) -> None:
     there[part.label] = max(rows, there.get(part.label, 0))
 
 
-async def _told_of_parts(sight: Sight, look: RewritingLook, parts: Sequence[Part], *, fire_triggers: bool) -> None:
-    """Name what keeps rows of these relations from being written: nothing names them, or something would fire."""
-    for part in parts:
+async def _told_of_parts(
+    sight: Sight, look: RewritingLook, parts: Iterable[Part], written: Collection[Part], *, fire_triggers: bool
+) -> None:
+    """Name what keeps rows of relations from being ``written``: nothing names them, or something would fire.
+
+    A job refuses the latter before it looks for rows, wherever rows can be named: of the other ``parts`` too.
+    """
+    for part in written:
         if not part.key:
-            look.obstacles.append(f"{part.label} has no primary key, nor a unique key that is never NULL: its rows cannot be named")
-    if not fire_triggers:
-        await look.names(sight.refuse_firing(parts))
+            look.obstacle(f"{part.label} has no primary key, nor a unique key that is never NULL: its rows cannot be named")
+    for part in parts:
+        if not fire_triggers and part.stores and (part.key or part in written):
+            await look.names(sight.refuse_firing([part]))
 
 
 async def look_at_slots(
@@ -150,6 +159,8 @@ async def look_at_slots(
         told = ", ".join(f"{count} rows of {part.label}" for part, count in cleared)
         look.done.append(f"{identity.identity}: tags of slots {', '.join(map(str, sorted(gone)))} are cleared: {told or 'no row'}")
         look.facts.setdefault("cleared", {}).update({part.label: count for part, count in cleared})
+        fire = bool(options.get("fire_triggers"))
+        await _told_of_parts(sight, look, tables.parts, [part for part, _ in cleared], fire_triggers=fire)
 
 
 async def _filled(
@@ -161,7 +172,8 @@ async def _filled(
     counted = await _counted(sight, look, tables, partial(Tagged.lacking, slot=slot.number))
     for part, rows in counted:
         _count(look, part, rows)
-    await _told_of_parts(sight, look, [part for part, _ in counted], fire_triggers=bool(options.get("fire_triggers")))
+    fire = bool(options.get("fire_triggers"))
+    await _told_of_parts(sight, look, tables.parts, [part for part, _ in counted], fire_triggers=fire)
     return {part.label: rows for part, rows in counted}
 
 

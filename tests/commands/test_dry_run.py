@@ -71,6 +71,22 @@ def test_what_would_keep_rows_from_being_written(clinic: Clinic) -> None:
     assert "what keeps it from being done in" in clinic.run("recrypt", "--dry-run")[1]
 
 
+def test_what_a_job_refuses_before_it_looks_for_rows_is_named_too(clinic: Clinic) -> None:
+    """A trigger of a table with nothing to rewrite, and of one whose tags are only to be cleared: the job refuses both."""
+    ready(clinic)
+    fill(clinic, 3)
+    clinic.ok("keys", "rotate")
+    clinic.sql("CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$")
+    clinic.sql("CREATE TRIGGER shouts BEFORE UPDATE ON patients FOR EACH ROW EXECUTE FUNCTION shout()")
+    clinic.sql("ALTER TABLE patients ENABLE ALWAYS TRIGGER shouts")
+    clinic.sql("DELETE FROM patients")
+    for arguments in (("recrypt",), ("keys", "rotate", "--index", "public.patients.ssn")):
+        (told,) = looked(clinic, *arguments, code=1)["obstacles"]
+        assert "an UPDATE of public.patients would fire shouts" in told
+        code, _, err = clinic.run(*arguments)
+        assert (code, "an UPDATE of public.patients would fire shouts" in err) == (1, True)
+
+
 def test_what_would_fire_is_named_before_columns_are_encrypted(clinic: Clinic) -> None:
     clinic.sql("INSERT INTO patients VALUES (1, '078-05-1120', 'a note')")
     clinic.run("keys", "init")
