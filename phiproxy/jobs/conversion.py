@@ -493,7 +493,7 @@ def _of_column(relation: Relation, column: ProtectedColumn, own: PhysicalColumn,
 async def _told(conn: Connection, table: ConvertedTable) -> list[str]:
     """Say who else has what a table holds."""
     notes: list[str] = []
-    sent, needs = ("plain values", "in the types of before again") if table.opening else ("envelopes", "as bytea, or text,")
+    sent, needs = ("plain values", "back in the original type") if table.opening else ("envelopes", "as bytea, or text,")
     for name, columns, whole in await rows_of(conn, _PUBLISHED, *table.name):
         own = [c.column.name for c in table.columns if c.column.name in columns]
         if own:

@@ -69,7 +69,7 @@ def test_a_subscription_goes_on(clusters: Clusters, tmp_path: Path, published: s
             if "ssn" in note:
                 looked = site.cli("decrypt", "public.patients", "--reorder", "--dry-run")
                 assert "publication p will send plain values: its subscribers need " in looked
-                assert " in the types of before again then" in looked
+                assert " back in the original type then" in looked
                 site.cli("decrypt", "public.patients", "--reorder")
                 assert arrived(site, copy, published, 5001) == ["secret-new-5001", "secret-5001"]
         finally:
