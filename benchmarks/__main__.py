@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import catalogue, memory, plots, report, split, stages, stalls, targets
+from benchmarks import catalogue, fills, memory, plots, report, split, stages, stalls, targets
 from benchmarks.contenders import DIRECT, SEALED, contenders
 from benchmarks.measures import machine
 from benchmarks.rounds import FULL, QUICK, Extent, measure
@@ -46,13 +46,15 @@ def run(extent: Extent) -> report.Report:
     say("split statements")
     splits, stall = split.measured(*extent.splits, extent.split_beside)
     beside.append(stall)
+    say("a table that is encrypted while in use")
+    jobs = [fills.measured(*extent.fills)]
     say("stages")
     parts = stages.parts(extent.stage_rounds * 3)
     conversations, statements = stages.conversations(extent.stage_rounds), stages.statements(extent.stage_rounds)
     how = f"{extent.rounds} rounds of pgbench {' '.join(extent.length.options)}"
     extent_said = f"{extent.rows} rows, {how}; {time.monotonic() - begun:.0f} seconds in all."
     return report.Report(
-        machine(), extent_said, measured, targets.rows(measured.judged, connections, many, beside, splits), work,
+        machine(), extent_said, measured, targets.rows(measured.judged, connections, many, beside, splits, jobs), work,
         connections, processes, values, first, many, parts, conversations, statements, beside,
     )  # fmt: skip
 

@@ -26,6 +26,7 @@ import psycopg
 from benchmarks.job_phases import Owner, phases, rewrite_in_sql
 from benchmarks.measures import middle, percentile
 from benchmarks.site import INDEXES, PROTECTED, ROLE, SETTINGS, TEN_COLUMNS, THREE, Site, copied, say
+from benchmarks.targets import Job
 from phiproxy.demo.postgres import EmbeddedPostgres
 
 COLUMNS = ("ssn", "full_name", "diagnosis")
@@ -77,13 +78,17 @@ class Neighbour:
 
 
 class Round(NamedTuple):
-    """An UPDATE in SQL and a fill: the seconds and the CPU of each, and what the neighbour waited for before and beside."""
+    """An UPDATE in SQL and a fill: the seconds and the CPU of each, what the neighbour waited for before and beside.
+
+    ``held``: the seconds for which statements waited at the switch.
+    """
 
     in_sql: tuple[float, float]
     seconds: float
     busiest: float
     before: list[float]
     beside: list[float]
+    held: float
 
 
 def tell(text: str) -> None:
@@ -107,28 +112,48 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-neighbour", action="store_true", help="nobody else is at work on the tables")
     chosen = parser.parse_args()
-    counts, rounds = [int(count) for count in chosen.columns.split(",")], range(chosen.rounds)
-    tables = {f"people_{count}_{n}": COLUMNS[:count] for count in counts for n in rounds}
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as directory, EmbeddedPostgres(settings=SETTINGS) as server:
-        site = Site(server, Path(directory), rows=chosen.rows, scale=1)
-        site.make_databases()
-        with psycopg.connect(server.dsn(PROTECTED), autocommit=True) as owner:
-            say(f"loading {len(tables)} tables of {chosen.rows} rows")
-            _make_tables(owner, server.superuser, tables, chosen.rows)
-            site.make_keys(POLICY + "".join(map(_policy, tables, tables.values())))
-            with site.proxy() as (port, _):
-                with Neighbour(site.dsn(port, PROTECTED), chosen.rows, pings=not chosen.no_neighbour) as neighbour:
-                    config = ["-c", str(site.home / f"phiproxy-{port}.yaml")]
-                    for count in counts:
-                        done = [
-                            _round(owner, neighbour, f"people_{count}_{n}", chosen.rows, COLUMNS[:count], config) for n in rounds
-                        ]
-                        _compare(count, done)
-                if neighbour.failed:
-                    sys.exit(f"a statement of the neighbour has failed: {neighbour.failed}")
+    counts = [int(count) for count in chosen.columns.split(",")]
+    for count, done in rounds(chosen.rows, counts, chosen.rounds, pings=not chosen.no_neighbour).items():
+        _compare(count, done)
     load = os.getloadavg()[0]
     tell(f"{time.monotonic() - began:.0f} s; {load:.1f} processes at the end (1 minute), {os.cpu_count()} cores")
+
+
+def measured(rows: int, turns: int) -> Job:
+    """Return what ``encrypt`` of three columns of a table in use takes, beside what there is without it."""
+    (done,) = rounds(rows, [len(COLUMNS)], turns, pings=True).values()
+    before, beside = [t for each in done for t in each.before], [t for each in done for t in each.beside]
+    return Job(
+        f"encrypt, 3 columns of {rows} rows",
+        wait=max(each.held for each in done),
+        p99=percentile(beside, 0.99) / percentile(before, 0.99),
+        rate=middle([each.in_sql[0] / each.seconds for each in done]),
+    )
+
+
+def rounds(rows: int, counts: Sequence[int], turns: int, *, pings: bool) -> dict[int, list[Round]]:
+    """Return the rounds for each count of columns that are sealed."""
+    tables = {f"people_{count}_{n}": COLUMNS[:count] for count in counts for n in range(turns)}
+    with tempfile.TemporaryDirectory() as directory, EmbeddedPostgres(settings=SETTINGS) as server:
+        site = Site(server, Path(directory), rows=rows, scale=1)
+        site.make_databases()
+        with psycopg.connect(server.dsn(PROTECTED), autocommit=True) as owner:
+            say(f"loading {len(tables)} tables of {rows} rows")
+            _make_tables(owner, server.superuser, tables, rows)
+            site.make_keys(POLICY + "".join(map(_policy, tables, tables.values())))
+            with site.proxy() as (port, _):
+                config = ["-c", str(site.home / f"phiproxy-{port}.yaml")]
+                with Neighbour(site.dsn(port, PROTECTED), rows, pings=pings) as neighbour:
+                    done = {
+                        count: [
+                            _round(owner, neighbour, f"people_{count}_{n}", rows, COLUMNS[:count], config) for n in range(turns)
+                        ]
+                        for count in counts
+                    }
+                if neighbour.failed:
+                    sys.exit(f"a statement of the neighbour has failed: {neighbour.failed}")
+    return done
 
 
 def _policy(table: str, columns: Sequence[str]) -> str:
@@ -157,8 +182,10 @@ def _round(owner: Owner, neighbour: Neighbour, table: str, rows: int, columns: S
     owner.execute(b"CHECKPOINT")
     said = [f"neighbour alone: {told(before)}; beside the UPDATE: {told(neighbour.took())}"]
     filled = beside = None
+    held = 0.0
     for phase in phases(owner, ["encrypt", f"public.{table}", "--json", *config], said.append):
         took = neighbour.took()
+        held = max(held, phase.held)
         if phase.name == f"sealing public.{table}":
             filled, beside = phase, took
         if phase.name == "switching":
@@ -174,7 +201,7 @@ def _round(owner: Owner, neighbour: Neighbour, table: str, rows: int, columns: S
         f" server {used.server * each:.1f} µs of CPU"
     )
     tell("\n".join([*said, f"  neighbour beside the fill: {told(beside)}"]))
-    return Round(in_sql, filled.seconds, max(used.job, used.server), before, beside)
+    return Round(in_sql, filled.seconds, max(used.job, used.server), before, beside, held)
 
 
 def _compare(columns: int, rounds: Sequence[Round]) -> None:

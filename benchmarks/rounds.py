@@ -34,6 +34,7 @@ class Extent:
     idle: float
     splits: tuple[int, int]
     split_beside: int
+    fills: tuple[int, int]
     smoke: bool = False
 
 
@@ -49,6 +50,7 @@ FULL = Extent(
     idle=20,
     splits=(10_000, 20),
     split_beside=500_000,
+    fills=(100_000, 2),
 )
 QUICK = Extent(
     rows=2_000,
@@ -62,6 +64,7 @@ QUICK = Extent(
     idle=0.2,
     splits=(500, 1),
     split_beside=500,
+    fills=(500, 1),
     smoke=True,
 )
 

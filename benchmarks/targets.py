@@ -136,6 +136,7 @@ def rows(
     beside: Sequence[Beside],
     stalls: Sequence[Stall] = (),
     splits: SplitCosts | None = None,
+    jobs: Sequence[Job] = (),
 ) -> list[Row]:
     """Return every target."""
     ratio, opened = results.ratio, _against_loop(results, ALL_SEALED, results.opening, _seconds)
@@ -153,6 +154,7 @@ def rows(
         Row("memory per idle connection", memory.get(OTHER), 40.0, "lower", "KiB"),
         *(_splits(splits) if splits else ()),
         *_many_tables(beside[-1]),
+        *of_jobs(jobs),
         *(row for stall in stalls if stall.way == SEALED for row in _waits(stall)),
     ]
 

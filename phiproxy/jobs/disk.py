@@ -20,6 +20,8 @@ from phiproxy.policy.identifiers import quote_ident
 
 SAMPLED: Final = 200
 """Pages of a relation whose values are measured."""
+_SOME: Final = "phi_row <= 500 OR phi_row % 32 = 0"
+"""Of the rows in them: a document is read whole for its length, and a page may refer to hundreds of megabytes."""
 _OF_INDEX: Final = 48
 """Bytes of a row in an index over tags, with the room that the server leaves in it."""
 _LOGGED: Final = 60
@@ -126,10 +128,8 @@ async def _sampled(conn: Connection, part: Part, sizes: _Sizes, columns: Sequenc
         f"coalesce({c.more} + pg_catalog.octet_length({quote_ident(c.name)}{'' if c.binary else '::pg_catalog.text'}), 0)"
         for c in columns
     )
-    query = (
-        f"SELECT pg_catalog.count(*), pg_catalog.avg({lengths})::float8"
-        f" FROM ONLY {part.label} TABLESAMPLE SYSTEM ({100 * share})"
-    )
+    sampled = f"SELECT *, pg_catalog.row_number() OVER () AS phi_row FROM ONLY {part.label} TABLESAMPLE SYSTEM ({100 * share})"
+    query = f"SELECT pg_catalog.count(*), pg_catalog.avg({lengths}) FILTER (WHERE {_SOME})::float8 FROM ({sampled}) AS sampled"
     try:
         async with conn.transaction():
             ((count, beside),) = await rows_of(conn, query.replace("%", "%%"))

@@ -257,6 +257,7 @@ def wal_on(mortal: MortalServer, disk: Path) -> Iterator[None]:
 
     with mortal.server.connect() as conn:
         conn.execute("ALTER SYSTEM SET wal_recycle = off")
+        conn.execute("ALTER SYSTEM SET checkpoint_timeout = '1d'")
         conn.execute("SELECT pg_reload_conf()")
         conn.execute("SELECT pg_switch_wal()")
         conn.execute("CHECKPOINT")
@@ -273,6 +274,7 @@ def wal_on(mortal: MortalServer, disk: Path) -> Iterator[None]:
         mortal.restart()
         with mortal.server.connect() as conn:
             conn.execute("ALTER SYSTEM RESET wal_recycle")
+            conn.execute("ALTER SYSTEM RESET checkpoint_timeout")
             conn.execute("SELECT pg_reload_conf()")
 
 
@@ -284,7 +286,9 @@ def test_a_full_disk_of_the_wal(mortal: MortalServer) -> None:
     with small_disk(place, 96) as disk, filled_site(mortal.server, directory, rows=2000) as site, wal_on(mortal, disk):
         mortal.own._who.own(disk)
         before = rows_of(site.plain_dsn, NAMED)
-        with mortal.server.connect() as conn:  # the segment is nearly full, and there is no other
+        with mortal.server.connect() as conn:  # the segment is nearly full, and there is no other: a checkpoint now would make one
+            conn.execute("SELECT pg_switch_wal()")
+            conn.execute("CHECKPOINT")
             rest = "SELECT pg_logical_emit_message(false, '', repeat('x', (16 << 20) - 300000 - file_offset))"
             conn.execute(f"{rest} FROM pg_walfile_name_offset(pg_current_wal_insert_lsn())".encode())
         ballast = disk / "ballast"

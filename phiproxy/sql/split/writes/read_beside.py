@@ -31,7 +31,7 @@ from phiproxy.sql.split.writes.updated_and_deleted_rows import (
     stored_of,
     values_of_rows,
 )
-from phiproxy.sql.split.writes.written import ALIAS, COLUMN, KEPT, Given
+from phiproxy.sql.split.writes.written import ALIAS, COLUMN, KEPT, Given, others_of
 from phiproxy.sql.text.parse import Node, messages, only, strings
 from phiproxy.sql.text.token_spans import Spans
 from phiproxy.types.declared import DeclaredType
@@ -75,6 +75,8 @@ def computed_beside_tables(a: Analysis, spans: Spans, refusal: StatementRefused 
     if not read or any(returned_beside(one.a, one.spans, one.write) or one.write.clauses.before for one in inner):
         raise Impossible("no table beside, or a name that the write does not have")
     given_to = [values_of_rows(one.a, one.write) for one in inner]
+    if not any(given_to) and not any("whereClause" in one.write.body or others_of(one.write) for one in inner):
+        raise Impossible("writes of which the engine computes nothing")
     blocks = [stored_of(a, one.write, values) for one, values in zip(inner, given_to, strict=True)]
     count = len(blocks)
     blocks += [one.stored for one in read]
