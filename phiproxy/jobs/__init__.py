@@ -9,6 +9,7 @@ How rows are gone through:
 Tables and columns, and what hangs on them:
     chosen_columns, identity_tables, relations, stored_columns, dependents, dependent_keys, dependent_views, dependent_others,
     renamed_columns, disk
+Privileges and comments of a converted column are put back by ``dependents``.
 
 What is made of them:
     conversion, conversion_sql, converted_indexes, physical_definitions, plain_definitions, resealed_definitions, resealed_views,

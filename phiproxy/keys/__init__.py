@@ -9,6 +9,7 @@ The registry in the database, and what authenticates it:
 Making keys, and a key's life:
     lifecycle, identities, slots, slot_activation, rotation, rewrap, key_state_changes, compromise_retire, new_tenants,
     tenant_keks
+When a key is due for rotation is seen in ``key_service``, not in ``rotation``, which carries it out.
 
 Keys while the proxy runs:
     key_service, root_cache, resolve_data_key, unwrap_check, unwrap_outcomes, serving_proxies

@@ -2,6 +2,7 @@
 
 A crash between the phases leaves a pending key, and whoever rotates next promotes that one. Of many who rotate at once one wins,
 and the others read what it left (spec/stored-format 3.3; SP 800-57 part 1, section 5.3.6 for the periods).
+When a key is due is seen in ``key_service``.
 """
 
 from psycopg import Rollback

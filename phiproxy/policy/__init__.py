@@ -12,6 +12,8 @@ Both joined: what is protected now:
 
 How it is on disk:
     physical_columns, physical_documents, document_listing
+The guard of a sealed column, a CHECK that lets no plaintext in, is in ``physical_columns``; that of a document with sealed fields
+in ``physical_documents``.
 
 Conditions that the proxy evaluates:
     check_evaluation, condition_sql, regular_expressions

@@ -1,1 +1,20 @@
-"""Rules for expressions: what a protected value may be used for, and which comparison of tags answers it."""
+"""Rules for expressions: what a protected value may be used for, and which comparison of tags answers it.
+
+An expression, and what it is made of:
+    expression, terms, leaves, composed_terms, term_values, column_references, values_columns, user_types
+
+What compares:
+    comparisons, equality, ranges, like, conditions, operators
+
+Functions, and expressions with an index:
+    function_calls, index_expressions, sql_text_functions
+
+Constants and parameters, which the proxy evaluates:
+    constant_arithmetic, constant_formulas
+
+JSON documents:
+    documents, document_paths, document_containment, parameter_paths, field_hints
+
+What is refused, and where the error points:
+    repeated_in_clear, error_positions
+"""
