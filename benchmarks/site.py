@@ -246,8 +246,7 @@ def command(checkout: Path, *arguments: str) -> str:
 
 
 def _environment(checkout: Path) -> dict[str, str]:
-    """Return the environment of what is measured, with what the shipped unit and image set."""
-    return {**os.environ, "PYTHONPATH": str(checkout), "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    return {**os.environ, "PYTHONPATH": str(checkout)}
 
 
 @contextlib.contextmanager

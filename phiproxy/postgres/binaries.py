@@ -57,11 +57,8 @@ def runner() -> Runner:
 
 
 def environment() -> dict[str, str]:
-    """Return our environment without what bends PostgreSQL: PG* points clients elsewhere, LC_* changes messages.
-
-    Huge pages are for the proxy's long values, not for each of many processes.
-    """
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_", "LANG", "GLIBC_TUNABLES"))}
+    """Return our environment without what bends PostgreSQL: PG* points clients elsewhere, LC_* changes messages."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_", "LANG"))}
     return {**kept, "LC_ALL": "C"}
 
 

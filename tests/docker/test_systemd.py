@@ -58,11 +58,9 @@ def test_the_example_in_the_documentation_says_the_same() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
     example = page.partition("```ini\n")[2].partition("```")[0]
     unit = UNIT.read_text().splitlines()
-    huge_pages = "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"
-    for line in ("Type=notify-reload", "WatchdogSec=30", "Restart=always", "LimitNOFILE=8192", f"Environment={huge_pages}"):
+    for line in ("Type=notify-reload", "WatchdogSec=30", "Restart=always", "LimitNOFILE=8192"):
         assert line in example
         assert line in unit
-    assert f"ENV {huge_pages}" in (ROOT / "docker" / "Dockerfile").read_text().splitlines()
 
 
 def test_certbot_renews_the_certificate(postgres_server: PostgresServer, tmp_path: Path) -> None:
