@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from phiproxy.commands.command_context import load
 from phiproxy.commands.dry_run import print_looks
@@ -14,9 +14,6 @@ from phiproxy.jobs.rewriting_looks import RewritingLook, look_at_slots
 from phiproxy.jobs.sight import JobSite, looking
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.protection import Slot
-
-NOTHING: Final = "no index waits for values to be rewritten"
-ANOTHER: Final = "for another index key: phiproxy keys rotate --index"
 
 
 def index_of(policy: Policy, index: str) -> tuple[PolicyColumn, str | None]:
@@ -60,12 +57,18 @@ async def looked_at(
     site: JobSite, column: PolicyColumn, slots: Sequence[Slot], options: Mapping[str, Any], *, as_json: bool
 ) -> int:
     """Print what it takes that these slots of a column are searched; 1 where something keeps it from being done."""
-    if not slots and not options.get("clear"):
-        raise ConfigError(f"{column.label}: {NOTHING}", hint=ANOTHER)
+    _refuse_idle(column, slots, options)
     look, layout = RewritingLook(site.policy.database, facts={"slots": []}), await site.registry.layout()
     async with looking(site, fire_triggers=bool(options["fire_triggers"])) as sight:
         await look_at_slots(sight, look, layout, identity_of(layout, column.identity), slots, options)
     return print_looks([look], as_json=as_json)
+
+
+def _refuse_idle(column: PolicyColumn, slots: Sequence[Slot], options: Mapping[str, Any]) -> None:
+    """ConfigError where there is nothing to fill, and nothing to clear."""
+    if not slots and not options.get("clear"):
+        hint = "for another index key: phiproxy keys rotate --index"
+        raise ConfigError(f"{column.label}: no index waits for values to be rewritten", hint=hint)
 
 
 async def reindexed(
@@ -74,8 +77,7 @@ async def reindexed(
     """Start the job, and see it to its end."""
     await look(site, column.identity)
     slots = waiting(identity_of(await site.registry.layout(), column.identity), expression)
-    if not slots and not options.get("clear"):
-        raise ConfigError(f"{column.label}: {NOTHING}", hint=ANOTHER)
+    _refuse_idle(column, slots, options)
     target = column.label + (f":{expression}" if expression is not None else "")
     chosen = {**options, "identity": column.identity, "expression": expression}
     job = await start(site, "reindex", target, chosen, as_json=as_json)

@@ -128,7 +128,9 @@ async def _sampled(conn: Connection, part: Part, sizes: _Sizes, columns: Sequenc
         f"coalesce({c.more} + pg_catalog.octet_length({quote_ident(c.name)}{'' if c.binary else '::pg_catalog.text'}), 0)"
         for c in columns
     )
-    sampled = f"SELECT *, pg_catalog.row_number() OVER () AS phi_row FROM ONLY {part.label} TABLESAMPLE SYSTEM ({100 * share})"
+    listed = ", ".join(quote_ident(c.name) for c in columns)  # the role may not read the others
+    sampled = f"SELECT {listed}, pg_catalog.row_number() OVER () AS phi_row FROM ONLY {part.label}"
+    sampled += f" TABLESAMPLE SYSTEM ({100 * share})"
     query = f"SELECT pg_catalog.count(*), pg_catalog.avg({lengths}) FILTER (WHERE {_SOME})::float8 FROM ({sampled}) AS sampled"
     try:
         async with conn.transaction():

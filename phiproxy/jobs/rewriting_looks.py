@@ -136,13 +136,13 @@ async def look_at_slots(
     for slot in identity.slots:
         if slot.state == "active":
             await look.names(refuse_keys(sight.conn, tables.own_families, slot.number))
-    gone = {slot.number for slot in identity.slots if slot.state == "dropped"}
+    gone, fire = {slot.number for slot in identity.slots if slot.state == "dropped"}, bool(options.get("fire_triggers"))
     for slot in slots:
         active = next((s for s in identity.slots if s.expression == slot.expression and s.state == "active"), None)
         old = [*leaving_slots(identity.slots, slot)] if active is None or active.number == slot.number else [active]
         gone.update(s.number for s in old)
         label = f"index {slot.expression} of {identity.identity}"
-        rows, indexes = await _filled(sight, look, tables, slot, options), list[str]()
+        rows, indexes = await _filled(sight, look, tables, slot, fire_triggers=fire), list[str]()
         told = ", ".join(f"{count} rows of {part}" for part, count in rows.items()) or "no row lacks a tag in it"
         look.done.append(f"{label}: slot {slot.number}, generation {slot.generation}, is filled: {told}")
         if slot.state != "active":
@@ -159,12 +159,11 @@ async def look_at_slots(
         told = ", ".join(f"{count} rows of {part.label}" for part, count in cleared)
         look.done.append(f"{identity.identity}: tags of slots {', '.join(map(str, sorted(gone)))} are cleared: {told or 'no row'}")
         look.facts.setdefault("cleared", {}).update({part.label: count for part, count in cleared})
-        fire = bool(options.get("fire_triggers"))
         await _told_of_parts(sight, look, tables.parts, [part for part, _ in cleared], fire_triggers=fire)
 
 
 async def _filled(
-    sight: Sight, look: RewritingLook, tables: Tables, slot: Slot, options: Mapping[str, Any]
+    sight: Sight, look: RewritingLook, tables: Tables, slot: Slot, *, fire_triggers: bool
 ) -> dict[str, int]:
     """Return how many rows of each relation lack a tag in a slot that is building, or yet to be made."""
     if slot.state != "building":
@@ -172,8 +171,7 @@ async def _filled(
     counted = await _counted(sight, look, tables, partial(Tagged.lacking, slot=slot.number))
     for part, rows in counted:
         _count(look, part, rows)
-    fire = bool(options.get("fire_triggers"))
-    await _told_of_parts(sight, look, tables.parts, [part for part, _ in counted], fire_triggers=fire)
+    await _told_of_parts(sight, look, tables.parts, [part for part, _ in counted], fire_triggers=fire_triggers)
     return {part.label: rows for part, rows in counted}
 
 
