@@ -10,7 +10,7 @@ What the proxy says to it:
     group_commit, lease, session_trail, audit_keys, sealed_subjects
 
 What others say of signed heads, and whether that is genuine:
-    anchors, anchored
+    anchors, verify_anchors
 
 What is read, and proven, offline:
     reading, snapshot, verify

@@ -7,5 +7,5 @@ Texts:
     text_functions, characters, collations, phonetic, double_metaphone
 
 Dates, ranges and documents:
-    date_functions, moments, periods, document_paths
+    date_functions, moments, cover_range, document_paths
 """

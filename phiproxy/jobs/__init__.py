@@ -1,10 +1,10 @@
 """Long work over tables that are in use: what is recorded of it, how its rows are gone through, and what it waits for.
 
 What each command does:
-    encrypt, decrypt, recrypt, reindex, respond, incident, kinds, rewriting_looks
+    encrypt, decrypt, recrypt, reindex, respond, incident, run_or_abort, rewriting_looks
 
 How rows are gone through:
-    running, sight, records, batches, batch_size, scan, filling, tagging, tenant_rows, throttle, display
+    running, see_all_rows, records, batches, batch_size, scan, filling, tagging, tenant_rows, throttle, display
 
 Tables and columns, and what hangs on them:
     chosen_columns, identity_tables, relations, stored_columns, dependents, dependent_keys, dependent_views, dependent_others,

@@ -8,7 +8,7 @@ Servers:
     upstream, failover, cancel_requests, service_login, standing_connection, standby_replay
 
 One session:
-    relay, leg, sockets, session_needs, session_computations, offload, unrecorded
+    relay, leg, sockets, session_needs, session_computations, offload, held_until_recorded
 
 The catalogue:
     catalog_reader, catalog_watch, database_objects, dependency_reader, role_members, held_tables

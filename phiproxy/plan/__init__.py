@@ -12,9 +12,9 @@ Values and rows:
     value_formats, range_tags, result_columns, masked_values, copy_sealing, row_counts
 
 What the server cannot answer:
-    whether_split, split_plan, split_write_parameters, opened_view_rests, stored_query, converted_views, unanswered,
+    whether_split, split_plan, split_write_parameters, opened_view_rests, stored_query, converted_views, values_no_index_answers,
     refused_inputs, without_engine
 
 What is told of it:
-    explanation, forecast, touched, whom, subjects_of_execution, copy_subjects
+    explanation, forecast, statement_record, counted_subjects, subjects_of_execution, copy_subjects
 """

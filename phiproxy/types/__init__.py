@@ -7,7 +7,7 @@ Numbers, texts and others:
     integers, floats, numerics, text_types, scalars, networks, array_types, domain_types
 
 Dates and times:
-    dates, times, timestamps, intervals, times_of_day, time_input, interval_input, calendar, zones, arithmetic
+    dates, time_and_timetz, timestamps, intervals, times_of_day, time_input, interval_input, calendar, zones, arithmetic
 
 Documents:
     json_types, json_reader

@@ -1,7 +1,7 @@
 """Rules for expressions: what a protected value may be used for, and which comparison of tags answers it.
 
 An expression, and what it is made of:
-    expression, terms, leaves, composed_terms, term_values, column_references, values_columns, user_types
+    expression, terms, leaves, case_and_coalesce, term_values, column_references, values_columns, user_types
 
 What compares:
     comparisons, equality, ranges, like, conditions, operators

@@ -10,12 +10,12 @@ from phiproxy.policy.signatures import Type
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Rest
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
-from phiproxy.sql.split.tables import type_of
+from phiproxy.sql.split.tables_and_columns import type_of
+from phiproxy.sql.split.writes.assigned_values import ALIAS, COLUMN, Given, Written
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.composition import Stored, given_rows
 from phiproxy.sql.split.writes.row_keys import RowKey, table_of
 from phiproxy.sql.split.writes.targets import Target
-from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, Written
 from phiproxy.sql.text.parse import Node, messages, only, strings
 from phiproxy.types.declared import DeclaredType
 

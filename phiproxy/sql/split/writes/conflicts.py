@@ -26,8 +26,9 @@ from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.split.rest_nodes import check_rest, check_rows, row_references
 from phiproxy.sql.split.same_answers import AT_EACH_CALL, VOLATILE
 from phiproxy.sql.split.statement import Calls, Whole
-from phiproxy.sql.split.tables import TableColumn, mentioned, needed, tables
+from phiproxy.sql.split.tables_and_columns import TableColumn, mentioned, needed, tables
 from phiproxy.sql.split.values import ServerValue, server_values
+from phiproxy.sql.split.writes.assigned_values import ALIAS, Given, Written, assigned_rows
 from phiproxy.sql.split.writes.checks import answered
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composed_select import of_client, settled_types, types_of
@@ -48,7 +49,6 @@ from phiproxy.sql.split.writes.drawn import is_drawn
 from phiproxy.sql.split.writes.drawn_order import ASKED_FIRST, check_drawn_of_conflict, draws_before_conflict
 from phiproxy.sql.split.writes.row_keys import RowKey, row_keys, sets_key, shows_all
 from phiproxy.sql.split.writes.targets import carried_as
-from phiproxy.sql.split.writes.written import ALIAS, Given, Written, assigned_rows
 from phiproxy.sql.text.parse import parse
 from phiproxy.sql.text.token_spans import Spans
 from phiproxy.types.declared import DeclaredType

@@ -13,11 +13,11 @@ from phiproxy.policy.catalog import CatalogColumn, Drawn, Relation
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.split.impossible import RefusedWithHint
 from phiproxy.sql.split.same_answers import AT_EACH_CALL, DRAWN, VOLATILE
+from phiproxy.sql.split.writes.assigned_values import Given, Written
 from phiproxy.sql.split.writes.checks import names_sequences, sequence_name
 from phiproxy.sql.split.writes.drawn import calls_in, is_called_where_reached, is_drawn, name_of
 from phiproxy.sql.split.writes.merge_clauses import Merge, When
 from phiproxy.sql.split.writes.row_keys import table_of
-from phiproxy.sql.split.writes.written import Given, Written
 from phiproxy.sql.text.parse import Node
 
 ASKED_FIRST = "Ask for it first, as SELECT nextval('…'), in the same transaction, and give what it answers as a parameter."
