@@ -8,8 +8,8 @@ How rows are gone through:
 
 Tables and columns, and what hangs on them:
     chosen_columns, identity_tables, relations, stored_columns, dependents, dependent_keys, dependent_views, dependent_others,
-    renamed_columns, disk
-Privileges and comments of a converted column are put back by ``dependents``.
+    column_privileges, renamed_columns, disk
+``column_privileges`` puts the privileges and the comment of a converted column back.
 
 What is made of them:
     conversion, conversion_sql, converted_indexes, physical_definitions, plain_definitions, resealed_definitions, resealed_views,
