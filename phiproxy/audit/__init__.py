@@ -11,6 +11,7 @@ What the proxy says to it:
 
 What others say of signed heads, and whether that is genuine:
     anchors, verify_anchors
+``anchors`` asks a time stamp authority or a KMS, ``verify_anchors`` checks what they said, offline.
 
 What is read, and proven, offline:
     reading, snapshot, verify

@@ -8,4 +8,5 @@ Texts:
 
 Dates, ranges and documents:
     date_functions, moments, cover_range, document_paths
+``cover_range``: which years, months, days or single values a range is made of; ``date_functions``: extract, date_trunc.
 """

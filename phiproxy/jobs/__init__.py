@@ -2,9 +2,12 @@
 
 What each command does:
     encrypt, decrypt, recrypt, reindex, respond, incident, run_or_abort, rewriting_looks
+``run_or_abort`` runs a job by its kind to the end, or takes back what it has added.
 
 How rows are gone through:
     running, see_all_rows, records, batches, batch_size, scan, filling, tagging, tenant_rows, throttle, display
+``batches`` writes a few rows at a time, with the progress, so that a killed job goes on; ``see_all_rows``: as a replica and past
+row-level security.
 
 Tables and columns, and what hangs on them:
     chosen_columns, identity_tables, relations, stored_columns, dependents, dependent_keys, dependent_views, dependent_others,

@@ -9,6 +9,7 @@ Servers:
 
 One session:
     relay, leg, sockets, session_needs, session_computations, offload, held_until_recorded
+``held_until_recorded``: rows wait until their audit record is on disk; ``offload``: long work beside the event loop.
 
 The catalogue:
     catalog_reader, catalog_watch, database_objects, dependency_reader, role_members, held_tables
