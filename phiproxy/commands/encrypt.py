@@ -20,7 +20,7 @@ from phiproxy.jobs.disk import Need, room_told
 from phiproxy.jobs.encrypt import decoder_of, read_tables
 from phiproxy.jobs.records import read_progress
 from phiproxy.jobs.relations import TableName, family_of, may_act_as, rows_of
-from phiproxy.jobs.see_all_rows import firing
+from phiproxy.jobs.sight import firing
 from phiproxy.keys.clear_columns import allow_clear
 from phiproxy.keys.layout_rows import read_layout
 from phiproxy.keys.registry import Registry

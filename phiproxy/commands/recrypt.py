@@ -12,7 +12,7 @@ from phiproxy.commands.jobs import job_site, report_end, start
 from phiproxy.errors import ConfigError
 from phiproxy.jobs.recrypt import Choice, chosen_keys, prepare
 from phiproxy.jobs.rewriting_looks import RewritingLook, keys_that_write, look_at_keys
-from phiproxy.jobs.see_all_rows import JobSite, looking
+from phiproxy.jobs.sight import JobSite, looking
 
 _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 

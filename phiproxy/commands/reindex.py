@@ -11,7 +11,7 @@ from phiproxy.commands.jobs import job_site, report_end, start
 from phiproxy.errors import ConfigError
 from phiproxy.jobs.reindex import identity_of, look, waiting
 from phiproxy.jobs.rewriting_looks import RewritingLook, look_at_slots
-from phiproxy.jobs.see_all_rows import JobSite, looking
+from phiproxy.jobs.sight import JobSite, looking
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.protection import Slot
 

@@ -15,7 +15,7 @@ from phiproxy.jobs.recrypt import columns_of, count_subjects
 from phiproxy.jobs.reindex import look
 from phiproxy.jobs.respond import ENDED, indexes_under, keys_of, prepare_kek, prepare_key
 from phiproxy.jobs.rewriting_looks import RewritingLook, keys_that_write, look_at_keys, look_at_slots
-from phiproxy.jobs.see_all_rows import JobSite, looking
+from phiproxy.jobs.sight import JobSite, looking
 from phiproxy.keys import open_provider
 from phiproxy.keys.local import add_kek
 from phiproxy.keys.registry import record_event

@@ -5,8 +5,8 @@ What each command does:
 ``run_or_abort`` runs a job by its kind to the end, or takes back what it has added.
 
 How rows are gone through:
-    running, see_all_rows, records, batches, batch_size, scan, filling, tagging, tenant_rows, throttle, display
-``batches`` writes a few rows at a time, with the progress, so that a killed job goes on; ``see_all_rows``: as a replica and past
+    running, sight, records, batches, batch_size, scan, filling, tagging, tenant_rows, throttle, display
+``batches`` writes a few rows at a time, with the progress, so that a killed job goes on; ``sight``: as a replica and past
 row-level security.
 
 Tables and columns, and what hangs on them:

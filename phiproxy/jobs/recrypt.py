@@ -24,7 +24,7 @@ from phiproxy.jobs.resealed_definitions import reseal_definitions
 from phiproxy.jobs.running import JobSite, Run, Undone
 from phiproxy.jobs.scan import Read, Row, Scan
 from phiproxy.jobs.sealed_values import SealedValues, key_id_of
-from phiproxy.jobs.see_all_rows import Sight
+from phiproxy.jobs.sight import Sight
 from phiproxy.jobs.stored_columns import Stored, StoredColumn, of_scopes, stored_columns
 from phiproxy.keys.key_rows import DataKeyRow, RootRow
 from phiproxy.keys.registry import Registry

@@ -16,7 +16,7 @@ from phiproxy.jobs.identity_tables import Tables, Tagged, read_tables, scans_of
 from phiproxy.jobs.recrypt import columns_of, under_keys
 from phiproxy.jobs.relations import Part, may_act_as, refuse_unless_owner
 from phiproxy.jobs.resealed_definitions import sealed_under
-from phiproxy.jobs.see_all_rows import Sight
+from phiproxy.jobs.sight import Sight
 from phiproxy.jobs.stored_columns import Stored
 from phiproxy.jobs.tag_columns import lacking_tag_columns, refuse_keys, rewritten
 from phiproxy.jobs.tag_indexes import NEXT, OLD, goes_by, indexes_of

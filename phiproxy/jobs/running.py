@@ -21,7 +21,7 @@ from phiproxy.jobs.display import Display
 from phiproxy.jobs.records import Job, Progress, find_job, read_progress, state_of, write_progress
 from phiproxy.jobs.relations import Connection, Part, TableName, may_act_as, rows_of
 from phiproxy.jobs.scan import Scan
-from phiproxy.jobs.see_all_rows import SESSION, JobSite, Sight, become_replica
+from phiproxy.jobs.sight import SESSION, JobSite, Sight, become_replica
 from phiproxy.jobs.throttle import Limits, Throttle
 from phiproxy.keys.key_state_changes import notify
 from phiproxy.keys.serving_proxies import proxies_behind
