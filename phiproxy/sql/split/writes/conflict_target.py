@@ -35,6 +35,8 @@ def computed_of_row(write: Written) -> tuple[list[Given], list[Node]]:
     asked = [one.node for one in (*computed, *(one for one in write.conflict if not one.column))]
     if write.kind != "InsertStmt" or write.waiting is not None or not asked:
         raise Impossible("nothing is computed of a row that may be there")
+    if write.body.get("override") == "OVERRIDING_USER_VALUE":  # of an identity column EXCLUDED has what is drawn
+        raise RefusedWithHint("a proposed value that a default takes the place of", GIVEN)
     return computed, asked
 
 

@@ -159,9 +159,9 @@ def _upsert(a: Analysis, spans: Spans, write: Written) -> _Upsert:
         raise RefusedWithHint("rows in conflict that a view may not show", HIDDEN)
     if len({tuple(row) for row in rows}) > 1:
         raise Impossible("rows of different columns")
-    if check_drawn_of_conflict(a, write) and draws_before_conflict(write):
-        raise RefusedWithHint("what is drawn before is computed first", ASKED_FIRST)
     keys = list(conflict_keys(write.body["onConflictClause"], target))
+    if check_drawn_of_conflict(a, write, keys) and draws_before_conflict(write):
+        raise RefusedWithHint("what is drawn before is computed first", ASKED_FIRST)
     excluded = frozenset(excluded_columns(asked))
     for row in rows:
         if any(key not in row or row[key].computed or "SetToDefault" in row[key].node for key in keys):
@@ -194,6 +194,8 @@ def _source(upsert: _Upsert, computed: _Computed) -> Composed:
     source.add(f") AS {_ROWS} ({', '.join([_ROW, *names])}), ", upsert.write.clauses.relation, f" WHERE {equal}")
     changed = {one.column for one in upsert.write.conflict}
     lock = "FOR UPDATE" if sets_key(upsert.a, upsert.write.target, changed) else "FOR NO KEY UPDATE"
+    if drawn and len(upsert.rows) > 1:  # they are locked, and draw, in the order in which they are proposed
+        source.add(f" ORDER BY {_ROWS}.{_ROW}")
     return source.add(f" {lock} OF {label}{f') AS {_LOCKED}' if drawn else ''}")
 
 
