@@ -105,6 +105,8 @@ class MaskedSite:
         conn = self._kept.pop(role, None) or psycopg.connect(self.dsn(role), autocommit=True)
         try:
             yield conn
+            if conn.closed:
+                return
             conn.execute("ROLLBACK", prepare=False)
             conn.execute("DISCARD ALL", prepare=False)
             conn._prepared.clear()  # what psycopg has prepared is gone too

@@ -289,11 +289,14 @@ def outcome(conn: Connection, world: str, statement: str, zone: str, *, simple: 
         diag = error.diag
         seen += [diag.sqlstate, diag.message_primary, diag.message_detail, diag.message_hint, diag.context, diag.column_name]
     finally:
-        conn.execute("ROLLBACK")
-        conn.execute("DEALLOCATE ALL")
-        conn.remove_notice_handler(heard)
-    # A tag of the same text is another one in the other world: the columns are others.
-    return tuple(re.sub(r"\b(?:sealed_\w+|w[ab]\.|wa|wb)\b|x01[0-9a-f]{30}", "", str(each)) for each in seen)
+        if conn.closed:  # what is found out behind the first row ends a session
+            seen.append("closed")
+        else:
+            conn.execute("ROLLBACK")
+            conn.execute("DEALLOCATE ALL")
+            conn.remove_notice_handler(heard)
+    # A tag of the same text is another one in the other world: the columns are others, and their indexes.
+    return tuple(re.sub(r"\b(?:sealed_\w+|w[ab]\.|wa|wb)\b|x01[0-9a-f]{30}|(?<=_0)_[0-9a-f]{8}\b", "", str(each)) for each in seen)
 
 
 CASES = st.tuples(st.sampled_from(MASKED_ROLES), statements(), st.sampled_from(ZONES), st.booleans())
@@ -307,14 +310,18 @@ FOUND = (
     ("mask_nurse", "SELECT count(note), max(ssn) FROM computed", "UTC", True),
     ("mask_nurse", "SELECT id FROM computed WHERE note IS NULL ORDER BY id", "UTC", False),
     ("mask_dba", "SELECT id, name FROM computed", "UTC", True),
+    ("mask_nurse", "UPDATE people p SET city = 'x' WHERE doc->>'ward' = 'B2' RETURNING *", "<x>-167", False),
 )
 
 
 def test_what_is_masked_makes_no_difference(worlds: MaskedSite) -> None:
     def run(case: tuple[str, str, str, bool]) -> Counter[str]:
         role, statement, zone, simple = case
-        with worlds.kept(role) as conn:
-            one, other = (outcome(conn, world, statement, zone, simple=simple) for world in ("wa", "wb"))
+        found: list[tuple[object, ...]] = []
+        for world in ("wa", "wb"):
+            with worlds.kept(role) as conn:
+                found.append(outcome(conn, world, statement, zone, simple=simple))
+        one, other = found
         assert one == other
         return Counter([str(one[0])[:5]])
 

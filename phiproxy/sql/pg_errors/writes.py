@@ -141,8 +141,6 @@ def _set(v: Verdict, body: Node, target: Source, level: Level) -> list[Assigned]
         if value is not None:
             value_type = type_of(v, value, barred)
             assigned.append(_assign(v, _target_column(v, node, target, value), value_type, value))
-    if "whereClause" in body:
-        condition(v, body["whereClause"], level, "WHERE")
     return assigned
 
 
@@ -192,8 +190,11 @@ def update_or_delete(v: Verdict, body: Node, outer: Level | None) -> Outputs:
         level = from_clause(v, [*body.get("fromClause", ()), *body.get("usingClause", ())], outer, target)
         level.own_star = None if level.own_star is None else [*target.columns, *level.star]
         level.sources.insert(0, target)
-        _check_deduced(v, _set(v, body, target, level), [{key: part for key, part in body.items() if key != "returningList"}])
+        # In the order of transformUpdateStmt: a parameter has the type that the first of these gives it.
+        if "whereClause" in body:
+            condition(v, body["whereClause"], level, "WHERE")
         outputs = _returning(v, body, level)
+        _check_deduced(v, _set(v, body, target, level), [body])
         _check_targets(v, body, target)
         _check_assigned_once(v, body)
         return outputs

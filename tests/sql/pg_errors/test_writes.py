@@ -19,6 +19,11 @@ MERGE = "MERGE INTO visits v USING patients p ON p.id = v.patient_id "
         ),
         ("INSERT INTO visits VALUES (true)", "42804", 'column "id" is of type integer but expression is of type boolean'),
         ("INSERT INTO stays VALUES (1, 5)", "42804", 'column "born" is of type date but expression is of type integer'),
+        (
+            "UPDATE stays SET born = $1 WHERE word = $1::text",
+            "42804",
+            'column "born" is of type date but expression is of type text',
+        ),
         ("UPDATE stays SET born = bed", "42804", 'column "born" is of type date but expression is of type integer'),
         (
             "UPDATE visits v SET id = p.ssn FROM patients p",
@@ -68,6 +73,8 @@ def test_what_does_not_fit(text: str, state: str, words: str) -> None:
         "UPDATE charts SET doc['a'] = '1', doc['b'] = '2'",
         "UPDATE stays SET born = $1, admitted = $1 WHERE $1::date IS NULL",
         "INSERT INTO stays (born, admitted) VALUES ($1, $2), ($1, $2)",
+        "UPDATE stays SET word = $1::text WHERE born = $1",
+        "UPDATE stays s SET word = $1::text FROM people p WHERE p.id = s.id RETURNING s.born = $1",
     ],
 )
 def test_nothing_is_said_of_a_statement_that_may_fit(text: str) -> None:
