@@ -22,7 +22,7 @@ from phiproxy.engine.definitions import Definitions
 from phiproxy.engine.engine import Database, Engine
 from phiproxy.engine.identity import identity_query, read_identity
 from phiproxy.engine.rest import Rest, Session, Values
-from phiproxy.engine.source import Column
+from phiproxy.engine.rows_into_engine import Column
 from phiproxy.engine.starting import running_engine
 from phiproxy.policy.settings import Settings
 from phiproxy.wire.messages import message

@@ -7,7 +7,7 @@ The proxy, its processes, and another configuration while it runs:
     app, serve_workers, worker, reload, readiness, measuring, telemetry
 
 One database that is served:
-    served_database, database_snapshot, database_keys, tenancy, seen_database, announcements, held_statements,
+    served_database, database_snapshot, database_keys, tenant, seen_database, announcements, held_statements,
     engine_for_sessions, observation
 
 The audit log of a process:

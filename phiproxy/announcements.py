@@ -18,7 +18,7 @@ from phiproxy.keys.serving_proxies import Members
 from phiproxy.net import clock
 from phiproxy.net.service_login import ServicePool
 from phiproxy.net.tasks import spawn
-from phiproxy.session.parts import Fence
+from phiproxy.session.state_parts import Fence
 
 log = structlog.get_logger("phiproxy.database")
 

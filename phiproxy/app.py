@@ -55,14 +55,14 @@ from phiproxy.policy.settings import Settings
 from phiproxy.readiness import Readiness
 from phiproxy.reload import Reloadable, certificates_matter, reload, tls_required
 from phiproxy.served_database import KeyEvents, ServedDatabase
-from phiproxy.session.parts import Fence
 from phiproxy.session.startup_message import Admission
 from phiproxy.session.state import Database
+from phiproxy.session.state_parts import Fence
 from phiproxy.session.trail import Trail
 from phiproxy.sql.policy_files import load_policies
 from phiproxy.sql.text.database_renames import guard_of
 from phiproxy.telemetry import Sending
-from phiproxy.tenancy import Tenant
+from phiproxy.tenant import Tenant
 
 log = structlog.get_logger("phiproxy")
 

@@ -15,6 +15,9 @@ JobId = Annotated[int, typer.Argument(metavar="ID", help="A job's number as `phi
 FireTriggers = Annotated[
     bool, typer.Option("--fire-triggers", help="Let the application's own triggers fire for each row that is written.")
 ]
+DiskAnyway = Annotated[
+    bool, typer.Option("--disk-anyway", help="Begin where what is free seems too little for what is written.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and what keeps it from being done.")]
 Rate = Annotated[float, typer.Option("--rate", metavar="N", min=0, help="At most so many rows per second.")]
 MaxLag = Annotated[
@@ -38,6 +41,7 @@ ThrottleQuery = Annotated[
 def job_options(
     *,
     fire_triggers: bool,
+    disk_anyway: bool,
     rate: float,
     max_lag: float,
     max_wal: int,
@@ -46,7 +50,7 @@ def job_options(
 ) -> dict[str, Any]:
     """Return what a job is started with, as it is recorded."""
     limits = {"rate": rate, "lag": max_lag, "wal": max_wal << 20, "dead": max_dead, "query": throttle_query}
-    return {"fire_triggers": fire_triggers, "limits": limits}
+    return {"fire_triggers": fire_triggers, "disk_anyway": disk_anyway, "limits": limits}
 
 
 jobs_app = typer.Typer(
@@ -122,6 +126,7 @@ def encrypt(  # noqa: PLR0913, PLR0917 - the options of a command
     ] = None,
     lock_tables: LockTables = False,  # noqa: FBT002
     fire_triggers: FireTriggers = False,  # noqa: FBT002
+    disk_anyway: DiskAnyway = False,  # noqa: FBT002
     rate: Rate = 0,
     max_lag: MaxLag = 10,
     max_wal: MaxWal = 16384,
@@ -134,8 +139,9 @@ def encrypt(  # noqa: PLR0913, PLR0917 - the options of a command
     if finish:
         leave(module.finish(config, database, names or ()))
     options = job_options(
-        fire_triggers=fire_triggers, rate=rate, max_lag=max_lag, max_wal=max_wal, max_dead=max_dead, throttle_query=throttle_query
-    )
+        fire_triggers=fire_triggers, disk_anyway=disk_anyway, rate=rate, max_lag=max_lag, max_wal=max_wal, max_dead=max_dead,
+        throttle_query=throttle_query,
+    )  # fmt: skip
     options |= {"keep": keep, "attempts": attempts, "scheme": scheme, "layout": layout, "pattern": pattern}
     options |= {"tenant_by": tenant_by, "lock_tables": lock_tables}
     leave(module.encrypt(config, database, names or (), options, dry_run=dry_run, rewrite=rewrite, as_json=as_json))
@@ -150,6 +156,7 @@ def decrypt(  # noqa: PLR0913, PLR0917 - the options of a command
     attempts: Annotated[int, typer.Option("--attempts", metavar="N", min=1, help="How often a lock is asked for.")] = 10,
     lock_tables: LockTables = False,  # noqa: FBT002
     fire_triggers: FireTriggers = False,  # noqa: FBT002
+    disk_anyway: DiskAnyway = False,  # noqa: FBT002
     rate: Rate = 0,
     max_lag: MaxLag = 10,
     max_wal: MaxWal = 16384,
@@ -159,8 +166,9 @@ def decrypt(  # noqa: PLR0913, PLR0917 - the options of a command
 ) -> None:
     """Decrypt columns of the policy, while their tables are in use: they are in clear from then on."""
     options = job_options(
-        fire_triggers=fire_triggers, rate=rate, max_lag=max_lag, max_wal=max_wal, max_dead=max_dead, throttle_query=throttle_query
-    )
+        fire_triggers=fire_triggers, disk_anyway=disk_anyway, rate=rate, max_lag=max_lag, max_wal=max_wal, max_dead=max_dead,
+        throttle_query=throttle_query,
+    )  # fmt: skip
     options |= {"reorder": reorder, "attempts": attempts, "lock_tables": lock_tables}
     module = import_module("phiproxy.commands.decrypt")
     leave(module.decrypt(config, database, names, options, dry_run=dry_run, as_json=as_json))
@@ -176,6 +184,7 @@ def recrypt(  # noqa: PLR0913, PLR0917 - the options of a command
     tenant: Annotated[str | None, typer.Option("--tenant", metavar="NAME", help="Only of this tenant.")] = None,
     dry_run: DryRun = False,  # noqa: FBT002
     fire_triggers: FireTriggers = False,  # noqa: FBT002
+    disk_anyway: DiskAnyway = False,  # noqa: FBT002
     rate: Rate = 0,
     max_lag: MaxLag = 10,
     max_wal: MaxWal = 16384,
@@ -185,8 +194,9 @@ def recrypt(  # noqa: PLR0913, PLR0917 - the options of a command
 ) -> None:
     """Seal stored values anew that are under older data keys: all that write no more, or those that options name."""
     options = job_options(
-        fire_triggers=fire_triggers, rate=rate, max_lag=max_lag, max_wal=max_wal, max_dead=max_dead, throttle_query=throttle_query
-    )
+        fire_triggers=fire_triggers, disk_anyway=disk_anyway, rate=rate, max_lag=max_lag, max_wal=max_wal, max_dead=max_dead,
+        throttle_query=throttle_query,
+    )  # fmt: skip
     chosen = {"keys": key or [], "compromised": compromised, "older": older_than, "scope": scope, "tenant": tenant}
     leave(import_module("phiproxy.commands.recrypt").recrypt(config, database, chosen, options, dry_run=dry_run, as_json=as_json))
 
@@ -199,6 +209,7 @@ def reindex(  # noqa: PLR0913, PLR0917 - the options of a command
     dry_run: DryRun = False,  # noqa: FBT002
     lock_tables: LockTables = False,  # noqa: FBT002
     fire_triggers: FireTriggers = False,  # noqa: FBT002
+    disk_anyway: DiskAnyway = False,  # noqa: FBT002
     rate: Rate = 0,
     max_lag: MaxLag = 10,
     max_wal: MaxWal = 16384,
@@ -208,8 +219,9 @@ def reindex(  # noqa: PLR0913, PLR0917 - the options of a command
 ) -> None:
     """Fill an index that answers nothing yet, or is to follow another one, until it takes over."""
     options = job_options(
-        fire_triggers=fire_triggers, rate=rate, max_lag=max_lag, max_wal=max_wal, max_dead=max_dead, throttle_query=throttle_query
-    )
+        fire_triggers=fire_triggers, disk_anyway=disk_anyway, rate=rate, max_lag=max_lag, max_wal=max_wal, max_dead=max_dead,
+        throttle_query=throttle_query,
+    )  # fmt: skip
     options |= {"clear": clear, "lock_tables": lock_tables}
     module = import_module("phiproxy.commands.reindex")
     leave(module.reindex(config, database, target, options, dry_run=dry_run, as_json=as_json))
@@ -228,6 +240,7 @@ def keys_rotate(  # noqa: PLR0913, PLR0917 - the options of a command
     kek: Annotated[bool, typer.Option("--kek", help="A new key in the file of a local: KEK; then run keys rewrap.")] = False,  # noqa: FBT002
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --index: only say what would be done.")] = False,  # noqa: FBT002
     fire_triggers: FireTriggers = False,  # noqa: FBT002
+    disk_anyway: DiskAnyway = False,  # noqa: FBT002
     lock_tables: LockTables = False,  # noqa: FBT002
     rate: Rate = 0,
     max_lag: MaxLag = 10,
@@ -247,8 +260,9 @@ def keys_rotate(  # noqa: PLR0913, PLR0917 - the options of a command
     if root or scope is not None:
         raise ConfigError("--index rotates one column's index key; it goes with neither --root nor --scope")
     options = job_options(
-        fire_triggers=fire_triggers, rate=rate, max_lag=max_lag, max_wal=max_wal, max_dead=max_dead, throttle_query=throttle_query
-    )
+        fire_triggers=fire_triggers, disk_anyway=disk_anyway, rate=rate, max_lag=max_lag, max_wal=max_wal, max_dead=max_dead,
+        throttle_query=throttle_query,
+    )  # fmt: skip
     options["lock_tables"] = lock_tables
     leave(module.rotate_index(config, database, index, options, later=later, dry_run=dry_run, as_json=as_json))
 
@@ -263,6 +277,7 @@ def respond(  # noqa: PLR0913, PLR0917 - the options of a command
     dry_run: DryRun = False,  # noqa: FBT002
     lock_tables: LockTables = False,  # noqa: FBT002
     fire_triggers: FireTriggers = False,  # noqa: FBT002
+    disk_anyway: DiskAnyway = False,  # noqa: FBT002
     rate: Rate = 0,
     max_lag: MaxLag = 10,
     max_wal: MaxWal = 16384,
@@ -272,8 +287,9 @@ def respond(  # noqa: PLR0913, PLR0917 - the options of a command
 ) -> None:
     """Answer a compromise to its end: other keys, values sealed anew, indexes rebuilt, the old keys retired, an incident file."""
     options = job_options(
-        fire_triggers=fire_triggers, rate=rate, max_lag=max_lag, max_wal=max_wal, max_dead=max_dead, throttle_query=throttle_query
-    )
+        fire_triggers=fire_triggers, disk_anyway=disk_anyway, rate=rate, max_lag=max_lag, max_wal=max_wal, max_dead=max_dead,
+        throttle_query=throttle_query,
+    )  # fmt: skip
     options |= {"lock_tables": lock_tables, "reason": reason, "directory": str(directory)}
     module = import_module("phiproxy.commands.respond")
     leave(module.respond(config, database, key, kek, options, dry_run=dry_run, as_json=as_json))

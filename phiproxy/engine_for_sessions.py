@@ -20,7 +20,7 @@ from phiproxy.engine.engine import Database, Engine
 from phiproxy.engine.failures import EngineUnavailable
 from phiproxy.engine.identity import Identity, identity_query, read_identity
 from phiproxy.engine.rest import Rest, Session, Values
-from phiproxy.engine.source import Column
+from phiproxy.engine.rows_into_engine import Column
 from phiproxy.engine.starting import running_engine
 from phiproxy.errors import PhiproxyError, StatementRefused
 from phiproxy.net.service_login import connect_service

@@ -22,7 +22,7 @@ from phiproxy.net.tasks import spawn
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.setting_values import Address
 from phiproxy.session.holding import follow, goes_on, is_under_way, may_be_asked, must_go_on
-from phiproxy.session.parts import Fence, Holding
+from phiproxy.session.state_parts import Fence, Holding
 from phiproxy.sql.text.screen import NameSearch
 
 log = structlog.get_logger("phiproxy.database")

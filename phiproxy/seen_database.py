@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from phiproxy.access.rules import AccessRules, Decision
 from phiproxy.plan.planner import Planner
 from phiproxy.plan.subjects_of_execution import Noted
-from phiproxy.session.parts import Acting, EndUser, Fence, Opening
 from phiproxy.session.state import Database, Observer
+from phiproxy.session.state_parts import Acting, EndUser, Fence, Opening
 
 # A tenant's generation is below; a session counts above (``statement_effects.stamp_of``).
 _SHIFT = 32

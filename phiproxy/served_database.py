@@ -59,7 +59,7 @@ from phiproxy.policy.registry_layout import Layout
 from phiproxy.policy.setting_values import Address
 from phiproxy.policy.settings import Settings
 from phiproxy.session.startup_message import Admission
-from phiproxy.tenancy import Tenant
+from phiproxy.tenant import Tenant
 
 log = structlog.get_logger("phiproxy.database")
 T = TypeVar("T")

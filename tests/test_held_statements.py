@@ -18,7 +18,7 @@ import pytest
 
 from phiproxy import held_statements
 from phiproxy.keys.holds import Hold as HoldRow
-from phiproxy.session.parts import Fence
+from phiproxy.session.state_parts import Fence
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
 from tests.harness.waiting import until

@@ -14,8 +14,8 @@ from phiproxy.keys.key_service import KeyLimits
 from phiproxy.keys.registry import Registry
 from phiproxy.plan.named_statements import View
 from phiproxy.policy.registry_layout import Layout
-from phiproxy.session.parts import Acting
-from phiproxy.tenancy import Tenant
+from phiproxy.session.state_parts import Acting
+from phiproxy.tenant import Tenant
 from tests.clinic_model import CATALOG, PATH, PROTECTION
 from tests.keys.fakes import FakeProvider
 

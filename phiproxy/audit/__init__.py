@@ -10,7 +10,8 @@ What the proxy says to it:
     group_commit, lease, session_trail, audit_keys, sealed_subjects
 
 What others say of signed heads, and whether that is genuine:
-    anchors, anchored
+    anchors, verify_anchors
+``anchors`` asks a time stamp authority or a KMS, ``verify_anchors`` checks what they said, offline.
 
 What is read, and proven, offline:
     reading, snapshot, verify

@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidTag
 
 from phiproxy.audit.audit_keys import AuditKeys
 from phiproxy.audit.records import canonical
-from phiproxy.plan.whom import Whom
+from phiproxy.plan.counted_subjects import Whom
 
 TAG_SIZE: Final = 16
 _NONCE_SIZE: Final = 12

@@ -17,9 +17,9 @@ from phiproxy.audit.group_commit import AuditLog
 from phiproxy.audit.records import BREAK_GLASS, VERSION, canonical, now
 from phiproxy.audit.sealed_subjects import SubjectSeals
 from phiproxy.errors import PhiproxyError, state_of
-from phiproxy.plan.touched import Shape, Touched
-from phiproxy.plan.whom import Whom
-from phiproxy.session.parts import EndUser, Opening
+from phiproxy.plan.counted_subjects import Whom
+from phiproxy.plan.statement_record import Shape, Touched
+from phiproxy.session.state_parts import EndUser, Opening
 from phiproxy.session.trail import PURPOSE, Execution, Phase, rows_of
 
 OK: Final = "00000"

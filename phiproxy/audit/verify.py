@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from phiproxy.audit.anchored import Witnessed, check_anchors
 from phiproxy.audit.checkpoints import BadCheckpoint, Checkpoint, Verifier, opened
 from phiproxy.audit.log_files import STEM_TIME, head
 from phiproxy.audit.merkle_hash_tree import EMPTY_ROOT, Tree, leaf_hash, root_of
 from phiproxy.audit.reading import StoredFile, record_of
 from phiproxy.audit.snapshot import Contents, snapshot
+from phiproxy.audit.verify_anchors import Witnessed, check_anchors
 
 # Of a log that is open the last checkpoint is younger than so many intervals.
 _LATE = 3

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from phiproxy.audit.anchored import Witnessed
 from phiproxy.audit.atna import audit_message
 from phiproxy.audit.checkpoints import Verifier
 from phiproxy.audit.fhir import audit_event, bundle
@@ -16,6 +15,7 @@ from phiproxy.audit.records import canonical
 from phiproxy.audit.search import Record, Wanted, found, in_words
 from phiproxy.audit.verify import Fault, Verified
 from phiproxy.audit.verify import verify as verify_log
+from phiproxy.audit.verify_anchors import Witnessed
 from phiproxy.audit_root import audit_keys
 from phiproxy.commands.command_context import load, print_json
 from phiproxy.errors import ConfigError

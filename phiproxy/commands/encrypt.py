@@ -72,7 +72,7 @@ async def with_room(
 ) -> tuple[Look, list[Need]]:
     """Return what was seen with what room it takes, what of it is not there, and what would fire: before a job is begun."""
     needs = await needs_of(conn, seen)
-    told, obstacles = await room_told(conn, needs)
+    told, obstacles = await room_told(conn, needs, anyway=bool(options.get("disk_anyway")))
     if not options.get("fire_triggers"):
         parts = [part for table in seen.tables for part in table.parts]
         obstacles += await firing(conn, parts, configuration.settings.service.user)

@@ -22,8 +22,8 @@ from phiproxy.commands.command_context import (
 )
 from phiproxy.errors import ConfigError
 from phiproxy.jobs.display import display
-from phiproxy.jobs.kinds import abort, execute
 from phiproxy.jobs.records import OPEN, Job, Progress, add_job, find_job, set_job_state, stored_jobs
+from phiproxy.jobs.run_or_abort import abort, execute
 from phiproxy.jobs.running import JobSite, end_work, is_worked_on
 from phiproxy.keys.authenticated_tables import Connection
 from phiproxy.keys.provider import KeyProvider

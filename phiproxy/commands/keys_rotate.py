@@ -18,7 +18,7 @@ from phiproxy.commands.command_context import (
     print_table,
 )
 from phiproxy.commands.jobs import job_site
-from phiproxy.commands.reindex import index_of, looked_at, reindexed
+from phiproxy.commands.reindex import index_of, looked_at, refuse_room, reindexed
 from phiproxy.errors import ConfigError, NotAuthentic, ProviderError
 from phiproxy.index.spelling import IDENTITY
 from phiproxy.jobs.reindex import identity_of, look
@@ -136,6 +136,8 @@ async def _rotate_index(
     async with job_site(configuration, policy) as site:
         if not later:
             await look(site, column.identity)
+            following, _ = following_slot(identity_of(await site.registry.layout(), column.identity), expression or IDENTITY)
+            await refuse_room(site, column, [following], options)
         provider = kek_of(site.kek, "")
         slot = await next_slot(site.registry, provider, policy.deployment, column.identity, expression or IDENTITY)
         if not as_json:

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from phiproxy.commands.dry_run import print_looks
 from phiproxy.commands.jobs import job_site, report_end, start
 from phiproxy.errors import ConfigError
 from phiproxy.jobs.recrypt import Choice, chosen_keys, prepare
-from phiproxy.jobs.rewriting_looks import RewritingLook, keys_that_write, look_at_keys
+from phiproxy.jobs.rewriting_looks import RewritingLook, keys_that_write, look_at_keys, refuse_without_room, tell_room
 from phiproxy.jobs.sight import JobSite, looking
 
 _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -29,8 +30,9 @@ async def recrypt(
     for policy in policies:
         async with job_site(configuration, policy) as site:
             if dry_run:
-                looks.append(await _look(site, choice, fire_triggers=bool(options["fire_triggers"])))
+                looks.append(await _look(site, choice, options))
                 continue
+            await refuse_without_room(site, options, partial(_look, site, choice, options))
             keys = await prepare(site, choice)
             if not keys["keys"]:
                 if not as_json:
@@ -43,13 +45,15 @@ async def recrypt(
     return print_looks(looks, as_json=as_json) if dry_run else 0
 
 
-async def _look(site: JobSite, choice: Choice, *, fire_triggers: bool) -> RewritingLook:
+async def _look(site: JobSite, choice: Choice, options: Mapping[str, Any]) -> RewritingLook:
     """Look at what is under the keys that are meant."""
     look, keys = RewritingLook(site.policy.database, facts={"keys": []}), await chosen_keys(site.registry, choice)
     if keys:
         keys_that_write(look, keys.values())
+        fire_triggers = bool(options["fire_triggers"])
         async with looking(site, fire_triggers=fire_triggers) as sight:
             await look_at_keys(sight, look, await site.registry.layout(), keys, fire_triggers=fire_triggers)
+            await tell_room(sight, look, options)
     return look
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from phiproxy.commands.dry_run import print_looks
 from phiproxy.commands.jobs import job_site, report_end, start
 from phiproxy.errors import ConfigError
 from phiproxy.jobs.reindex import identity_of, look, waiting
-from phiproxy.jobs.rewriting_looks import RewritingLook, look_at_slots
+from phiproxy.jobs.rewriting_looks import RewritingLook, look_at_slots, refuse_without_room, tell_room
 from phiproxy.jobs.sight import JobSite, looking
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.protection import Slot
@@ -47,9 +48,10 @@ async def reindex(
     policy = configuration.policy_of(only)
     column, expression = index_of(policy, target)
     async with job_site(configuration, policy) as site:
+        slots = waiting(identity_of(await site.registry.layout(), column.identity), expression)
         if dry_run:
-            identity = identity_of(await site.registry.layout(), column.identity)
-            return await looked_at(site, column, waiting(identity, expression), options, as_json=as_json)
+            return await looked_at(site, column, slots, options, as_json=as_json)
+        await refuse_room(site, column, slots, options)
         return await reindexed(site, column, expression, options, as_json=as_json)
 
 
@@ -58,10 +60,20 @@ async def looked_at(
 ) -> int:
     """Print what it takes that these slots of a column are searched; 1 where something keeps it from being done."""
     _refuse_idle(column, slots, options)
+    return print_looks([await _looked(site, column, slots, options)], as_json=as_json)
+
+
+async def refuse_room(site: JobSite, column: PolicyColumn, slots: Sequence[Slot], options: Mapping[str, Any]) -> None:
+    """ConfigError where there is no room for what it takes that these slots are searched."""
+    await refuse_without_room(site, options, partial(_looked, site, column, slots, options))
+
+
+async def _looked(site: JobSite, column: PolicyColumn, slots: Sequence[Slot], options: Mapping[str, Any]) -> RewritingLook:
     look, layout = RewritingLook(site.policy.database, facts={"slots": []}), await site.registry.layout()
     async with looking(site, fire_triggers=bool(options["fire_triggers"])) as sight:
         await look_at_slots(sight, look, layout, identity_of(layout, column.identity), slots, options)
-    return print_looks([look], as_json=as_json)
+        await tell_room(sight, look, options)
+    return look
 
 
 def _refuse_idle(column: PolicyColumn, slots: Sequence[Slot], options: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ from phiproxy.jobs.records import OPEN, list_jobs
 from phiproxy.jobs.recrypt import columns_of, count_subjects
 from phiproxy.jobs.reindex import look
 from phiproxy.jobs.respond import ENDED, indexes_under, keys_of, prepare_kek, prepare_key
-from phiproxy.jobs.rewriting_looks import RewritingLook, keys_that_write, look_at_keys, look_at_slots
+from phiproxy.jobs.rewriting_looks import (
+    RewritingLook,
+    keys_that_write,
+    look_at_keys,
+    look_at_slots,
+    refuse_without_room,
+    tell_room,
+)
 from phiproxy.jobs.sight import JobSite, looking
 from phiproxy.keys import open_provider
 from phiproxy.keys.local import add_kek
@@ -49,21 +57,20 @@ async def respond(
         except ValueError:
             raise ConfigError("a data key is named by its id in hexadecimal, as `keys list` shows it") from None
         async with job_site(configuration, policy) as site:
+            target, about = f"data key {key_id:08x}", await prepare_key(site.registry, key_id)
             if dry_run:
-                seen = await look_at_compromise(site, f"data key {key_id:08x}", await prepare_key(site.registry, key_id), options)
-                return print_looks([seen], as_json=as_json)
-            return await _run(
-                site, f"data key {key_id:08x}", {**options, **await prepare_key(site.registry, key_id)}, as_json=as_json
-            )
+                return print_looks([await look_at_compromise(site, target, about, options)], as_json=as_json)
+            await refuse_without_room(site, options, partial(look_at_compromise, site, target, about, options))
+            return await _run(site, target, {**options, **about}, as_json=as_json)
     assert kek is not None
     if (wrong := complaint(kek)) is not None:
         raise ConfigError(f"--kek: {wrong}")
     given = absolute(kek, configuration.settings.directory)
     async with closing(await open_provider(given, read_secret)) as provider, job_site(configuration, policy, provider) as site:
         if dry_run:
-            seen = await look_at_compromise(site, f"KEK {provider.uri}", await prepare_kek(site.registry, provider.uri), options)
-            return print_looks([seen], as_json=as_json)
+            return print_looks([await _look_at_kek(site, provider.uri, options)], as_json=as_json)
         await _refuse_open(site, f"KEK {provider.uri}")
+        await refuse_without_room(site, options, partial(_look_at_kek, site, provider.uri, options))
     uri = await _turned_over(configuration, policy, given)
     if uri is None:
         return 1
@@ -81,6 +88,10 @@ async def _refuse_open(site: JobSite, target: str) -> None:
     for job in await list_jobs(site.registry):
         if (job.kind, job.target) == ("respond", target) and job.state in (*OPEN, "failed"):
             raise ConfigError(f"{job.subject} is not at its end", hint=f"phiproxy jobs resume {job.id}")
+
+
+async def _look_at_kek(site: JobSite, uri: str, options: Mapping[str, Any]) -> RewritingLook:
+    return await look_at_compromise(site, f"KEK {uri}", await prepare_kek(site.registry, uri), options)
 
 
 async def look_at_compromise(site: JobSite, target: str, about: Mapping[str, Any], options: Mapping[str, Any]) -> RewritingLook:
@@ -109,6 +120,7 @@ async def look_at_compromise(site: JobSite, target: str, about: Mapping[str, Any
         for identity, slot in indexes_under(layout, roots):
             following, _ = following_slot(identity, slot.expression)
             await look_at_slots(sight, seen, layout, identity, [following], {**options, "clear": True})
+        await tell_room(sight, seen, options)
     seen.facts["subjects"] = subjects
     seen.done.append(f"the incident file is written into {options['directory']}")
     return seen

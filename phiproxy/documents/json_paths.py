@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 
-from phiproxy.documents.paths import Key, KeyOrPosition, Position, Step
+from phiproxy.documents.path_operators import Key, KeyOrPosition, Position, Step
 from phiproxy.types.json_types import parse
 from phiproxy.types.value_errors import UntranslatableCharacter, bad_syntax
 

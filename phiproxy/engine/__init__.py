@@ -11,9 +11,9 @@ Databases and types like the server's:
 makes one like it.
 
 One computation:
-    source, rest, run, computation
-``source`` and ``rest`` are the two halves of a split statement as the engine sees them, ``run`` is what is said about them over
-a connection (sans-I/O), ``computation`` one run with its time.
+    rows_into_engine, rest, run, computation
+``rows_into_engine`` and ``rest`` are the two halves of a split statement as the engine sees them, ``run`` is what is said about
+them over a connection (sans-I/O), ``computation`` one run with its time.
 
 Connections, what a worker calls, and what can go wrong:
     engine, pool, connection, failures

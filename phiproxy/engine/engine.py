@@ -27,8 +27,8 @@ from phiproxy.engine.failures import EngineTimeout
 from phiproxy.engine.identity import Comparison, Identity, compare
 from phiproxy.engine.pool import Pool
 from phiproxy.engine.rest import Rest, Session
+from phiproxy.engine.rows_into_engine import ColumnType, Counted, Source
 from phiproxy.engine.run import Run
-from phiproxy.engine.source import ColumnType, Counted, Source
 from phiproxy.errors import ConfigError, StatementRefused
 from phiproxy.policy.settings import Compute
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from phiproxy.engine.source import Source
+from phiproxy.engine.rows_into_engine import Source
 
 # What may change an answer and is the client session's, also how its text is read. Others are as the engine's role has them.
 MIRRORED = frozenset(

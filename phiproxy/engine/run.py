@@ -19,7 +19,7 @@ from struct import pack
 
 from phiproxy.engine.failures import EngineDisagrees, failure
 from phiproxy.engine.rest import Rest, Values, set_statements
-from phiproxy.engine.source import (
+from phiproxy.engine.rows_into_engine import (
     COPY_BEGIN,
     COPY_END,
     FEW_BYTES,

@@ -7,5 +7,6 @@ Texts:
     text_functions, characters, collations, phonetic, double_metaphone
 
 Dates, ranges and documents:
-    date_functions, moments, periods, document_paths
+    date_functions, moments, cover_range, document_paths
+``cover_range``: which years, months, days or single values a range is made of; ``date_functions``: extract, date_trunc.
 """

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from phiproxy.documents import json_paths
-from phiproxy.documents.paths import ABSENT, Key, Path, Position, Step, text_step
+from phiproxy.documents.path_operators import ABSENT, Key, Path, Position, Step, text_step
 from phiproxy.index.spelling import Call, Constant, Expression, read, write
 from phiproxy.types.json_types import parse, spell
 

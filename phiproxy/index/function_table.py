@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from phiproxy.documents.paths import Key
+from phiproxy.documents.path_operators import Key
 from phiproxy.index import date_functions, document_paths, double_metaphone, phonetic, text_functions
 from phiproxy.index.characters import Characters
 from phiproxy.index.spelling import Call, Constant, Expression

@@ -1,15 +1,18 @@
 """Long work over tables that are in use: what is recorded of it, how its rows are gone through, and what it waits for.
 
 What each command does:
-    encrypt, decrypt, recrypt, reindex, respond, incident, kinds, rewriting_looks
+    encrypt, decrypt, recrypt, reindex, respond, incident, run_or_abort, rewriting_looks
+``run_or_abort`` runs a job by its kind to the end, or takes back what it has added.
 
 How rows are gone through:
     running, sight, records, batches, batch_size, scan, filling, tagging, tenant_rows, throttle, display
+``batches`` writes a few rows at a time, with the progress, so that a killed job goes on; ``sight``: as a replica and past
+row-level security.
 
 Tables and columns, and what hangs on them:
     chosen_columns, identity_tables, relations, stored_columns, dependents, dependent_keys, dependent_views, dependent_others,
-    renamed_columns, disk
-Privileges and comments of a converted column are put back by ``dependents``.
+    column_privileges, renamed_columns, disk
+``column_privileges`` puts the privileges and the comment of a converted column back.
 
 What is made of them:
     conversion, conversion_sql, converted_indexes, physical_definitions, plain_definitions, resealed_definitions, resealed_views,

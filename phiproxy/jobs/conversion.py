@@ -7,11 +7,12 @@ from typing import Final, NamedTuple
 import psycopg
 
 from phiproxy.crypto.envelope import OVERHEAD, SLOT_LENGTH
+from phiproxy.jobs.column_privileges import privileges_and_comment
 from phiproxy.jobs.converted_indexes import OF_TAGS, ConvertedIndex, indexes_over, plain_indexes, tag_indexes
 from phiproxy.jobs.dependent_keys import GeneratedTags, StoredKey, keys_over, plain_keys, sealed_keys, secured_tags
 from phiproxy.jobs.dependent_others import converted_others, others_over
 from phiproxy.jobs.dependent_views import converted_views, views_over
-from phiproxy.jobs.dependents import Dependent, definitions_over, refusals, same_of_column
+from phiproxy.jobs.dependents import Dependent, definitions_over, refusals
 from phiproxy.jobs.disk import Grown, Need, need_of
 from phiproxy.jobs.physical_definitions import Converter, PhysicalDefinitions, physical_definitions, without_fields
 from phiproxy.jobs.plain_definitions import PlainDefinitions, plain_type
@@ -337,7 +338,7 @@ def _generated(table: ConvertedTable) -> list[str]:
 
 
 async def _same(conn: Connection, family: Iterable[Part], column: ProtectedColumn) -> tuple[str, ...]:
-    return tuple([statement for part in family for statement in await same_of_column(conn, part, column.name)])
+    return tuple([statement for part in family for statement in await privileges_and_comment(conn, part, column.name)])
 
 
 def _of_policy(

@@ -98,28 +98,3 @@ async def converted(dependents: Iterable[Dependent], converter: Converter) -> li
         statements += [await converter.definition(text) for text in each.create]
         made.append((each, [*statements, *each.same]))
     return made
-
-
-_KEPT: Final = """
-SELECT x.privilege_type::text, CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.pg_get_userbyid(x.grantee)::text END,
-       x.is_grantable
-  FROM pg_catalog.pg_attribute a, LATERAL pg_catalog.aclexplode(a.attacl) x
- WHERE a.attrelid = %s::oid AND a.attname = %s AND NOT a.attisdropped ORDER BY 2, 1
-"""
-_COMMENT: Final = """
-SELECT pg_catalog.col_description(attrelid, attnum) FROM pg_catalog.pg_attribute
- WHERE attrelid = %s::oid AND attname = %s AND NOT attisdropped
-"""
-
-
-async def same_of_column(conn: Connection, part: Part, column: str) -> tuple[str, ...]:
-    """Return what gives a column of a relation, which takes another's place, its privileges and its comment; psycopg.Error."""
-    statements = []
-    for privilege, role, grantable in await rows_of(conn, _KEPT, part.oid, column):
-        to = "PUBLIC" if role == "PUBLIC" else Q(role)
-        option = " WITH GRANT OPTION" if grantable else ""
-        statements.append(f"GRANT {privilege} ({Q(column)}) ON {part.label} TO {to}{option}")
-    for (comment,) in await rows_of(conn, _COMMENT, part.oid, column):
-        if comment is not None:
-            statements.append(f"COMMENT ON COLUMN {part.label}.{Q(column)} IS {literal(comment)}")
-    return tuple(statements)

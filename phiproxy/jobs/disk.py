@@ -1,4 +1,4 @@
-"""What room a conversion takes on the server's disks, and what is free there where that can be seen from here.
+"""What room a conversion, or writing rows anew, takes on the server's disks, and what is free there, where that is seen.
 
 How much a table grows is estimated from the lengths of some of its values; nothing of these is read but their lengths. What is free
 PostgreSQL does not say: where its data directory is on this machine, and this user may look into it, the file system does.
@@ -41,7 +41,7 @@ class Grown(NamedTuple):
 
 @dataclass(frozen=True)
 class Need:
-    """What a conversion takes until tables are rewritten, in bytes; ``spaces``: it by tablespace, by oid and name."""
+    """What a job takes until tables are rewritten, in bytes; ``spaces``: it by tablespace, by oid and name."""
 
     label: str
     rows: int
@@ -64,6 +64,19 @@ class Need:
         """Say it in words."""
         places = ", ".join(f"{spelled(more)} more in {name}" for (_, name), more in sorted(self.spaces.items()))
         return f"{self.label}: about {self.rows} rows, {spelled(self.size)}; up to about {places}, and {spelled(self.wal)} of WAL"
+
+
+@dataclass
+class Rewritten:
+    """Rows of a relation that are written anew where they stand, and once more to be ``cleared``.
+
+    ``built`` counts indexes that are made beside others. ``rows`` is None where nobody has counted: all, more than any job takes.
+    """
+
+    part: Part
+    rows: int | None = 0
+    cleared: int = 0
+    built: int = 0
 
 
 class _Sizes(NamedTuple):
@@ -120,6 +133,27 @@ async def need_of(conn: Connection, label: str, parts: Sequence[tuple[Part, int]
     return Need(label, rows_in_all, size, wal, dict(spaces)) if spaces else None
 
 
+async def need_of_rows(conn: Connection, work: Rewritten) -> Need | None:
+    """Estimate what it takes to write rows anew where they stand; None where there are none."""
+    if work.rows == work.cleared == work.built == 0:
+        return None
+    spaces, size, wal = Counter[tuple[int, str]](), 0, 0
+    indexes = [((oid, name), length) for oid, name, length in await rows_of(conn, _INDEXES, work.part.oid)]
+    for rows_there, _, table, oid, name, to, to_name, logs_pages in await rows_of(conn, _SIZES, work.part.oid):
+        whole = max(round(rows_there), work.rows or 0, work.cleared, 1)
+        rows = 3 * whole if work.rows is None else work.rows + work.cleared
+        entries = whole * _OF_INDEX * work.built
+        spaces[oid, name] += table * rows // whole
+        spaces[to, to_name] += entries
+        for space, length in indexes:
+            spaces[space] += length * rows // whole
+        size += table + sum(length for _, length in indexes)
+        wal += table * rows // whole + entries + rows * (_LOGGED + _LOGGED_OF_INDEX * len(indexes))
+        wal += size if logs_pages else 0
+        return Need(work.part.label, whole, size, wal, dict(spaces))
+    return None  # it was dropped meanwhile
+
+
 async def _sampled(conn: Connection, part: Part, sizes: _Sizes, columns: Sequence[Grown]) -> tuple[int, float]:
     """Return how many rows a relation has, about, and how many bytes the columns take beside in each, by some of its pages."""
     pages = sizes.main // 8192 or 1
@@ -148,8 +182,11 @@ class _Free(NamedTuple):
     device: int
 
 
-async def room_told(conn: Connection, needs: Iterable[Need]) -> tuple[list[str], list[str]]:
-    """Say how much is free where tables grow, and in which file system they cannot: what is told, and what is an obstacle."""
+async def room_told(conn: Connection, needs: Iterable[Need], *, anyway: bool = False) -> tuple[list[str], list[str]]:
+    """Say how much is free where tables grow, and in which file system they cannot: what is told, and what is an obstacle.
+
+    ``anyway``: somebody who knows better has said that it is none.
+    """
     by_space = Counter[tuple[int, str]]()
     for need in needs:
         by_space.update(need.spaces)
@@ -168,7 +205,9 @@ async def room_told(conn: Connection, needs: Iterable[Need]) -> tuple[list[str],
         if least > there:
             names = ", ".join(name for _, name in on_it)
             obstacles.append(f"{names}: {spelled(there)} are free, and {spelled(least)} are needed at least, beside WAL")
-    return told, obstacles
+    if anyway:
+        return [*told, *obstacles], []
+    return told, [f"{obstacle}; to begin all the same: --disk-anyway" for obstacle in obstacles]
 
 
 _WAL: Final = 0

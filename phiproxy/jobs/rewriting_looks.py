@@ -4,7 +4,7 @@ What is counted are values by the data key that they name, rows by whether they 
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,12 +12,13 @@ from typing import Any
 from psycopg import sql
 
 from phiproxy.errors import ConfigError
+from phiproxy.jobs.disk import Rewritten, need_of_rows, room_told
 from phiproxy.jobs.identity_tables import Tables, Tagged, read_tables, scans_of
 from phiproxy.jobs.recrypt import columns_of, under_keys
 from phiproxy.jobs.relations import Part, may_act_as, refuse_unless_owner
 from phiproxy.jobs.resealed_definitions import sealed_under
-from phiproxy.jobs.sight import Sight
-from phiproxy.jobs.stored_columns import Stored
+from phiproxy.jobs.sight import JobSite, Sight, looking
+from phiproxy.jobs.stored_columns import Stored, stored_columns
 from phiproxy.jobs.tag_columns import lacking_tag_columns, refuse_keys, rewritten
 from phiproxy.jobs.tag_indexes import NEXT, OLD, goes_by, indexes_of
 from phiproxy.keys.key_rows import DataKeyRow, RootRow
@@ -31,12 +32,22 @@ Keys = Mapping[int, tuple[DataKeyRow, RootRow]]
 
 @dataclass
 class RewritingLook:
-    """What would be done in a database, in words; what keeps it from being done; and the same in numbers (``facts``, of JSON)."""
+    """What would be done in a database, in words; what keeps it from being done; and the same in numbers (``facts``, of JSON).
+
+    ``room`` says what it takes on disks, and what of these obstacles is ``cramped``.
+    """
 
     database: str
     done: list[str] = field(default_factory=list)
     obstacles: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    rewritten: dict[str, Rewritten] = field(default_factory=dict)
+    room: list[str] = field(default_factory=list)
+    cramped: list[str] = field(default_factory=list)
+
+    def work_on(self, part: Part) -> Rewritten:
+        """Return what is done to the rows of a relation."""
+        return self.rewritten.setdefault(part.label, Rewritten(part))
 
     async def names(self, refusing: Awaitable[object]) -> None:
         """Name what something refuses as an obstacle, with what to do."""
@@ -101,7 +112,7 @@ async def _under(
 
 def _count(look: RewritingLook, part: Part, rows: int) -> None:
     there = look.facts.setdefault("rows", {})
-    there[part.label] = max(rows, there.get(part.label, 0))
+    look.work_on(part).rows = there[part.label] = max(rows, there.get(part.label, 0))
 
 
 async def _told_of_parts(
@@ -149,6 +160,9 @@ async def look_at_slots(
             indexes = await _indexes(sight, tables, active)
             built = f"others are built beside {', '.join(indexes)}, in whose place they come" if indexes else "an index is built"
             look.done.append(f"{label}: {built}; then searches go by slot {slot.number}")
+            for part in tables.parts:
+                if part.stores:
+                    look.work_on(part).built += sum(len(tagged.searched) for tagged in tables.of(part))
             await _generated(sight, look, tables, slot, active, lock_tables=bool(options.get("lock_tables")))
         look.done += [f"{label}: slot {s.number} is dropped then" for s in old]
         facts = {"identity": identity.identity, "expression": slot.expression, "slot": slot.number, "generation": slot.generation}
@@ -159,6 +173,8 @@ async def look_at_slots(
         told = ", ".join(f"{count} rows of {part.label}" for part, count in cleared)
         look.done.append(f"{identity.identity}: tags of slots {', '.join(map(str, sorted(gone)))} are cleared: {told or 'no row'}")
         look.facts.setdefault("cleared", {}).update({part.label: count for part, count in cleared})
+        for part, count in cleared:
+            look.work_on(part).cleared += count
         await _told_of_parts(sight, look, tables.parts, [part for part, _ in cleared], fire_triggers=fire)
 
 
@@ -188,6 +204,34 @@ async def _counted(sight: Sight, look: RewritingLook, tables: Tables, wanted: An
         if rows:
             counted.append((scan.part, rows))
     return sorted(counted, key=lambda each: each[0].label)
+
+
+async def tell_room(sight: Sight, look: RewritingLook, options: Mapping[str, Any]) -> None:
+    """Tell what room it takes that what was looked at is done, and (an obstacle) where that is not there."""
+    needs = [need for work in look.rewritten.values() if (need := await need_of_rows(sight.conn, work)) is not None]
+    told, look.cramped = await room_told(sight.conn, needs, anyway=bool(options.get("disk_anyway")))
+    look.room += [*(need.text for need in needs), *told]
+    look.obstacles += look.cramped
+    if needs:
+        look.facts["disk"] = [need.as_json() for need in needs]
+
+
+async def refuse_without_room(
+    site: JobSite, options: Mapping[str, Any], look: Callable[[], Awaitable[RewritingLook]]
+) -> None:
+    """ConfigError where what a job writes has no room on the server's disks, as far as that is seen: before anything is begun.
+
+    Rows are counted only where there is not enough for all that the database has sealed.
+    """
+    if options.get("disk_anyway"):
+        return
+    layout = await site.registry.layout()
+    async with looking(site, fire_triggers=True) as sight:
+        stored = await stored_columns(sight.conn, site.policy, layout, layout.columns)
+        needs = [await need_of_rows(sight.conn, Rewritten(part, None)) for part, _ in stored if part.stores]
+        _, cramped = await room_told(sight.conn, [need for need in needs if need is not None])
+    if cramped and (cramped := (await look()).cramped):
+        raise ConfigError("\n".join(cramped), hint="nothing was changed; --dry-run shows what would be done")
 
 
 async def _indexes(sight: Sight, tables: Tables, active: Slot | None) -> list[str]:

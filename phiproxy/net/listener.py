@@ -29,9 +29,9 @@ from phiproxy.net.upstream import Connector, Unreachable, UpstreamError
 from phiproxy.policy.setting_values import Address
 from phiproxy.policy.settings import Limits
 from phiproxy.session.core import Session
-from phiproxy.session.parts import Fence
 from phiproxy.session.startup_message import Admission, admit
 from phiproxy.session.state import Counters, Database
+from phiproxy.session.state_parts import Fence
 from phiproxy.session.trail import Trail
 from phiproxy.session.unprotected_database import Guard
 from phiproxy.wire.messages import (

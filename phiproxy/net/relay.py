@@ -13,13 +13,13 @@ import structlog
 from phiproxy.errors import PhiproxyError, place_of, public_text
 from phiproxy.net import clock
 from phiproxy.net.cancel_requests import cancel_request
+from phiproxy.net.held_until_recorded import Unrecorded
 from phiproxy.net.leg import BUFFER, LONG_WRITE, Leg, write_all
 from phiproxy.net.session_needs import Needs, Services
 from phiproxy.net.statement_times import Measured, StatementTimes, Trace
 from phiproxy.net.tasks import spawn
-from phiproxy.net.unrecorded import Unrecorded
 from phiproxy.policy.setting_values import Address
-from phiproxy.session import executions, holding
+from phiproxy.session import audited_executions, holding
 from phiproxy.session.core import Session
 from phiproxy.session.needs import Need, NeedEngine, NeedRelease, NeedWork
 from phiproxy.session.phases import AUTHENTICATING, CLOSED, LOGGED_IN, TRANSPARENT
@@ -428,7 +428,7 @@ class Relay:
         self.ended.set_result(None)
         try:
             self._needs.computations.close()
-            executions.cut_off(self.session)
+            audited_executions.cut_off(self.session)
         finally:
             for leg in (self.client, self.server):
                 _close(leg)

@@ -14,7 +14,7 @@ from phiproxy.plan.range_tags import bound_pair, is_read_pair, read_bounds_as, w
 from phiproxy.plan.result_columns import Columns
 from phiproxy.plan.rewritten_text import rendered_of
 from phiproxy.plan.statement_plan import ScriptPart, ScriptPlan, StatementPlan, spell_literals
-from phiproxy.plan.touched import touched_by
+from phiproxy.plan.statement_record import touched_by
 from phiproxy.policy.column_types import array_of, by_oid
 from phiproxy.sql.expressions.error_positions import at_parameter
 from phiproxy.sql.result import Answered, BoundPair, Edit, Occurrence, Source

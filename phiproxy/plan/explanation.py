@@ -10,7 +10,7 @@ from phiproxy.plan.named_statements import View
 from phiproxy.plan.planner import Planner
 from phiproxy.plan.split_plan import SplitPlan
 from phiproxy.plan.statement_plan import StatementPlan
-from phiproxy.plan.unanswered import Unanswered, perhaps_unanswered, unanswered_constants
+from phiproxy.plan.values_no_index_answers import Unanswered, perhaps_unanswered, unanswered_constants
 from phiproxy.plan.whether_split import HasSplit
 from phiproxy.policy.identifiers import shown_expression
 from phiproxy.policy.protection import ProtectedColumn

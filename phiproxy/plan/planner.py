@@ -40,9 +40,9 @@ from phiproxy.plan.simple_query_template import SimpleQueryTemplate, simple_quer
 from phiproxy.plan.split_plan import EngineFacts, SplitPlan
 from phiproxy.plan.split_templates import SplitTemplates, split_template
 from phiproxy.plan.statement_plan import ScriptPlan, StatementPlan
+from phiproxy.plan.statement_record import Shape, shape
 from phiproxy.plan.statements_behind import behind_ddl, behind_role, context_behind
 from phiproxy.plan.templates import Templates, template
-from phiproxy.plan.touched import Shape, shape
 from phiproxy.plan.whether_split import MAX_SHAPED_TEXT, HasSplit, Refusal, Splitting
 from phiproxy.policy.boundary import with_refused
 from phiproxy.policy.catalog import Catalog
@@ -155,7 +155,7 @@ class Planner:
     def path(self, said: Sequence[str]) -> tuple[tuple[str, ...], bool, bool]:
         """Return the search path that a session has told of (``plan.search_path``), whether it has temporary tables, and ``hides``.
 
-        See ``session.parts.SearchPath``: a sequence or an index that belongs to a column gets a name that nobody gives it.
+        See ``session.state_parts.SearchPath``: a sequence or an index that belongs to a column gets a name that nobody gives it.
         """
         schemas, temporary = divided(said)
         hiding = temporary & self.protection.table_names

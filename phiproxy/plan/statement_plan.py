@@ -19,7 +19,7 @@ from phiproxy.plan.convert_values import MANY, SLICE, Given, Steps, at_once, con
 from phiproxy.plan.document_ciphers import of_binary
 from phiproxy.plan.range_tags import Bounds, BoundsReader, bound_pair, bounds_reader
 from phiproxy.plan.result_columns import Columns
-from phiproxy.plan.touched import NOTHING, Touched
+from phiproxy.plan.statement_record import NOTHING, Touched
 from phiproxy.plan.value_formats import Reader, reader
 from phiproxy.policy.physical_documents import quoted
 from phiproxy.sql.result import BoundPair, Occurrence, ProtectedCopy, Source

@@ -22,7 +22,7 @@ from phiproxy.sql.split.default_expressions import check_defaults
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.prepared import executed_query, explained, is_execute, placeholder, prepared_query, unplaced
 from phiproxy.sql.split.view_definition import define_view
-from phiproxy.sql.split.writes.written import keeps
+from phiproxy.sql.split.writes.assigned_values import keeps
 from phiproxy.sql.text.parse import Statement, parse
 from phiproxy.sql.text.shape import shape_of
 from phiproxy.sql.values.patterns import Like

@@ -1,4 +1,4 @@
-"""What a protected column is on disk, as SQL: its guard, its tags, and the names of both (spec/stored-format 1.3)."""
+"""What a protected column is on disk, as SQL: its tags, what is beside it, and the names of these (spec/stored-format 1.3)."""
 
 import hashlib
 import re
@@ -7,21 +7,15 @@ from dataclasses import replace
 from phiproxy.documents.field_paths import parse_path
 from phiproxy.policy.catalog import CatalogColumn, Relation
 from phiproxy.policy.identifiers import quote_ident, shorten
-from phiproxy.policy.physical_documents import document_guard, guarded_clear, guarded_numbers, leaf_tag, reached
+from phiproxy.policy.physical_documents import leaf_tag, reached
 from phiproxy.policy.protection import ProtectedColumn, Slot
 
-GUARD_PREFIX = "phi_guard_"
 HIDDEN_PREFIX = "phi_tag_"
 SHADOW_PREFIX = "phi_new_"
 REPLACED_PREFIX = "phi_old_"
 _HIDDEN = (HIDDEN_PREFIX, SHADOW_PREFIX, REPLACED_PREFIX)
-# A constant of type bytea (17) with two bytes behind the four of its length, as nodeToString writes a Datum: signed bytes.
-_NUMBER = re.compile(r":consttype 17 [^{}]*:constvalue 6 \[ (?:-?\d+ ){4}(-?\d+) (-?\d+) \]")
-
-
 # Any constant of type bytea; before it, the last column that was named.
 _CONSTANT = re.compile(r":varattno (\d+)|:consttype 17 [^{}]*:constvalue \d+ \[ (?:-?\d+ ){4}((?:-?\d+ )+)\]")
-_ANY_CONSTANT = re.compile(r":constvalue \d+ \[ ((?:-?\d+ )+)\]")
 _HEADER = bytes.fromhex("f5500101")
 COMPUTED_DEFAULT = ("pg_catalog.decode(pg_catalog.encode(", ", 'base64'), 'hex')")
 """What stands around the sealed text of a DEFAULT that is computed. The server cannot evaluate it: base64 of an envelope is no hex.
@@ -109,24 +103,6 @@ def violation(definition: bytes) -> bytes:
     return definition[12:28]
 
 
-def guard_name(column: str) -> str:
-    """Return the constraint's name; where it is too long, a digest keeps two long columns of one table apart."""
-    return shorten(GUARD_PREFIX + column, hashlib.sha256(column.encode()).hexdigest()[:8])
-
-
-def guard(column: ProtectedColumn) -> str:
-    """Return the CHECK of spec/stored-format 2.3. K counts no slot that is still building: older values lack it."""
-    if column.document is not None:
-        return document_guard(column)
-    c = quote_ident(column.name)
-    k = max((s.number + 1 for s in column.slots if s.state != "building"), default=0)
-    return (
-        f"CHECK (CASE WHEN octet_length({c}) >= 12 THEN substring({c},1,3) = '\\xf55001'::bytea"
-        f" AND substring({c},10,2) = '\\x{column.number:04x}'::bytea"
-        f" AND get_byte({c},11) >= {k} AND octet_length({c}) >= 56 + 16*get_byte({c},11) ELSE {c} IS NULL END)"
-    )
-
-
 def lacks_tag(column: str, slot: int) -> str:
     """Return the condition that a value has no tag in a slot: it was stored before there was that slot, or is no envelope.
 
@@ -139,31 +115,15 @@ def lacks_tag(column: str, slot: int) -> str:
     )
 
 
-def guarded_number(tree: str) -> int | None:
-    """Return the identity number in a guard's stored expression (pg_constraint.conbin), or None where it is none of ours."""
-    match = _NUMBER.search(tree)
-    return None if match is None else (int(match[1]) & 255) << 8 | int(match[2]) & 255
-
-
-def guarded_fields(tree: str) -> tuple[int, ...]:
-    """Return the identity numbers of the fields that a guard's stored expression asks for; none where it is not of a document."""
-    return guarded_numbers(b"".join(_bytes(match[1]) for match in _ANY_CONSTANT.finditer(tree)))
-
-
-def guarded_listing(tree: str) -> tuple[str, ...] | None:
-    """Return the paths in clear that a guard's stored expression lists; None where all but the fields is in clear."""
-    listings = (guarded_clear(_bytes(match[1])[4:]) for match in _ANY_CONSTANT.finditer(tree))
-    return next((paths for paths in listings if paths is not None), None)
-
-
-def _bytes(numbers: str) -> bytes:
+def constant_bytes(numbers: str) -> bytes:
+    """Return the bytes that nodeToString writes as signed numbers."""
     return bytes(int(n) & 255 for n in numbers.split())
 
 
 def sealed_constant(tree: str | None) -> bytes | None:
     """Return the envelope that a stored DEFAULT is or holds (pg_attrdef.adbin), or None where it is something else."""
     match = next((m for m in _CONSTANT.finditer(tree or "") if m[2]), None)
-    value = _bytes(match[2]) if match is not None else b""
+    value = constant_bytes(match[2]) if match is not None else b""
     return value if value.startswith(_HEADER) else None
 
 
@@ -178,7 +138,7 @@ def sealed_conditions(tree: str) -> list[tuple[int, bytes]]:
     for match in _CONSTANT.finditer(tree):
         if match[1]:
             column = int(match[1])
-        elif (value := _bytes(match[2])).startswith(_HEADER):
+        elif (value := constant_bytes(match[2])).startswith(_HEADER):
             conditions.append((column, value))
     return conditions
 

@@ -1,17 +1,14 @@
-"""What a document with sealed fields is on disk, as SQL: how a field is reached, its tag, and the guard of the column."""
+"""What a document with sealed fields is on disk, as SQL: how a field is reached, and its tag."""
 
 import json
-import re
-from typing import Final
 
-from phiproxy.documents.field_paths import ELEMENTS, Path, spell_path
+from phiproxy.documents.field_paths import ELEMENTS, Path
 from phiproxy.policy.identifiers import quote_ident
-from phiproxy.policy.protection import DocumentFields, ProtectedColumn, Slot
+from phiproxy.policy.protection import ProtectedColumn, Slot
 
 _FIRST_TAG = 25
 """Where the tag of slot 0 begins in the header of a sealed leaf, behind 12 bytes in hexadecimal digits."""
 _TAG_DIGITS = 32
-_LISTING: Final = b"phi-clear:"
 OF_NULL = b"\x00"
 """What stands in for the tag of JSON's null where fields are compared as JSON; no tag is so short."""
 
@@ -76,77 +73,9 @@ def bare_path(column: ProtectedColumn) -> str:
     return "".join(c if c.isalnum() else "_" for c in column.path.removeprefix("$"))
 
 
-def document_guard(column: ProtectedColumn) -> str:
-    """Return the CHECK of a document: each field that is there, and not null, is sealed under its own identity.
-
-    With ``others: sealed`` it also lists what is in clear (``listing``). The number of the document's identity stands in it, by
-    which protected columns are known (``physical_columns.guarded_number``).
-    """
-    document = column.document
-    listed = list(zip(document.fields, document.paths, strict=True)) if document is not None else []
-    name = quote_ident(column.name)
-    conditions = [f"'\\x{column.number:04x}'::bytea IS NOT NULL"]
-    conditions += [_sealed(name, field, path) for field, path in listed if ELEMENTS not in path]
-    if document is not None and (constant := listing(document)) is not None:
-        conditions.append(f"'\\x{constant.hex()}'::bytea IS NOT NULL")
-    # Of several paths through arrays in one go: the server reads the document once for each condition.
-    if plain := " || ".join(_plain_elements(field, path) for field, path in listed if ELEMENTS in path):
-        conditions.append(f"NOT jsonb_path_match({name}, {quoted(plain)}::jsonpath)")
-    return f"CHECK ({' AND '.join(conditions)})"
-
-
-def listing(document: DocumentFields) -> bytes | None:
-    """Return the constant in a document's guard that lists the paths in clear; None where all but the fields is in clear.
-
-    A document with ``clear: ["$.ward"]`` → ``b'phi-clear:["$.ward"]'``
-    """
-    return _LISTING + _spelled_paths(document.clear) if document.others_sealed else None
-
-
-def _spelled_paths(clear: tuple[Path, ...]) -> bytes:
-    return json.dumps(sorted(map(spell_path, clear)), ensure_ascii=False).encode()
-
-
-def guarded_clear(constant: bytes) -> tuple[str, ...] | None:
-    """Return the paths that a constant of a guard lists; None for any other constant."""
-    if not constant.startswith(_LISTING):
-        return None
-    paths: list[str] = json.loads(constant[len(_LISTING) :])
-    return tuple(paths)
-
-
-def _plain_elements(field: ProtectedColumn, path: Path) -> str:
-    """Return the predicate of jsonpath that a value at a path through arrays is in plaintext."""
-    pattern = f"^phi1:f5500101[0-9a-f]{{10}}{field.number:04x}"
-    return f'exists ({json_path(path)}?(@ != null && !(@.type() == "string" && @ like_regex "{pattern}")))'
-
-
 def json_path(path: Path) -> str:
     """Return a path as PostgreSQL prints it as a jsonpath, with all keys quoted."""
     return "$" + "".join("[*]" if step is ELEMENTS else f".{json.dumps(step, ensure_ascii=False)}" for step in path)
-
-
-_FIELD = re.compile(rb"phi1:f5500101\[0-9a-f\]\{10\}([0-9a-f]{4})(?![0-9a-f])")
-
-
-def guarded_numbers(constants: bytes) -> tuple[int, ...]:
-    """Return the identity numbers of the fields that a guard of a document asks for, by the bytes of its constants, in order.
-
-    Fields of one domain have one number, which is there once for each.
-    """
-    return tuple(sorted(int(number, 16) for number in _FIELD.findall(constants)))
-
-
-def _sealed(document: str, field: ProtectedColumn, path: Path) -> str:
-    kind = f"jsonb_typeof({reached(document, path, text=False)})"
-    text = reached(document, path, text=True)
-    slots = max((s.number + 1 for s in field.slots if s.state != "building"), default=0)
-    return (
-        f"CASE {kind} WHEN 'string'::text THEN"
-        f" {text} ~ '^phi1:f5500101[0-9a-f]{{10}}{field.number:04x}([0-9a-f]{{2}})+:[0-9A-Za-z_-]+$'::text"
-        f" AND substring({text}, 28, 2) COLLATE \"C\" >= '{slots:02x}'::text"
-        f" ELSE COALESCE({kind}, 'null'::text) = 'null'::text END"
-    )
 
 
 def sealed_under(column: str) -> str:

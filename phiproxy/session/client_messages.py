@@ -10,12 +10,12 @@ from phiproxy.errors import MalformedMessage, StatementRefused, ValueRefused, Wi
 from phiproxy.plan.statement_plan import ScriptPart, StatementPlan
 from phiproxy.plan.subjects_of_execution import are_given, given_values
 from phiproxy.session import (
+    audited_executions,
     client_encoding,
     copy_data,
-    executions,
     nonconforming_strings,
-    refused_values,
     slow_work,
+    split_at_bind,
     split_statements,
     transaction_catalog,
 )
@@ -84,7 +84,7 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
     _check_styles(parts, styles_set=session.styles.set_in_transaction)
     touches, first = any(p.touches for p in parts), session.groups.executes == 0
     if touches:
-        executions.check_recordable(session)
+        audited_executions.check_recordable(session)
     expected = Expected(Kind.QUERY, styles=styles, parts=plan.parts, touches=touches, first=first)
     if touches and session.trail is not None and any(are_given(part.touched.subjects) for part in parts):
         expected.given = {i: given_values(part.touched.subjects, text) for i, part in enumerate(parts)}
@@ -96,7 +96,7 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
             rendered, edits = slow_work.spell(session, plan, planner.ciphers, styles)
         except ValueRefused as refused:
             with nonconforming_strings.positions(session, given, text):
-                split = refused_values.split_query(session, text, plan, refused)
+                split = split_at_bind.split_query(session, text, plan, refused)
             split_statements.as_messages(session, decode_query(data, start + 5, end), split, end)
             return
         expected.texts = (rendered, text, edits)

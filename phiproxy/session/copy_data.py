@@ -11,7 +11,7 @@ from phiproxy.errors import NotAuthentic, PhiproxyError, SealError, ValueRefused
 from phiproxy.long_values import LONG_VALUE
 from phiproxy.plan.copy_sealing import CopyFailure, CopyIn, CopyOut
 from phiproxy.plan.statement_plan import ScriptPart, StatementPlan
-from phiproxy.session import executions, slow_work, split_write_messages
+from phiproxy.session import audited_executions, slow_work, split_write_messages
 from phiproxy.session.phases import WHILE_COPYING_IN
 from phiproxy.session.pipeline import Expected, Kind, Later
 from phiproxy.session.replies import is_silent, relay
@@ -146,7 +146,7 @@ def _feed(session: State, copying: CopyIn, made: Iterator[list[bytes]]) -> None:
         _fail(session, failure)
     front = session.pipeline.front()
     if front is not None:
-        executions.copied(session, front, copying.taken_subjects())
+        audited_executions.copied(session, front, copying.taken_subjects())
 
 
 def _fail(session: State, failure: CopyFailure) -> None:
@@ -231,10 +231,10 @@ def copy_out_data(session: State, data: bytes, start: int, end: int) -> int:
     try:
         payload = slow_work.copied_out(session, front.copy_out, data, start + 5, end)
     except (SealError, NotAuthentic, CopyDataError, ValueRefused) as error:
-        executions.opened(session, front)
+        audited_executions.opened(session, front)
         result_error(session, error)
         return end
-    executions.opened(session, front)
+    audited_executions.opened(session, front)
     if len(payload) > LONG_VALUE:  # not copied once more
         session.to_client += (b"d" + (len(payload) + 4).to_bytes(4, "big"), payload)
     elif payload:

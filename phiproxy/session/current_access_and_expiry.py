@@ -9,8 +9,8 @@ clients say of it is ``end_user_and_break_glass``. A token whose time is over en
 import math
 
 from phiproxy.errors import PathNeeded, StatementRefused
-from phiproxy.session.parts import Acting, EndUser
 from phiproxy.session.state import State
+from phiproxy.session.state_parts import Acting, EndUser
 from phiproxy.session.statements_and_portals import Portal
 
 NOBODY = EndUser("")

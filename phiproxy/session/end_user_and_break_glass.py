@@ -9,8 +9,8 @@ from typing import TypeVar
 from phiproxy.effects import Effects
 from phiproxy.errors import PathNeeded, StatementRefused
 from phiproxy.session.current_access_and_expiry import NOBODY
-from phiproxy.session.parts import Acting, EndUser, GivenReason
 from phiproxy.session.state import State
+from phiproxy.session.state_parts import Acting, EndUser, GivenReason
 from phiproxy.session.trail import not_recorded
 
 # Names and reasons of one session; of more the oldest are told by what the server keeps in their place.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from phiproxy.errors import MalformedMessage, PhiproxyError, StatementFailed, StatementRefused, WireError, state_of
 from phiproxy.plan.statement_plan import map_position
-from phiproxy.session import executions, split_replies, split_write_messages
+from phiproxy.session import audited_executions, split_replies, split_write_messages
 from phiproxy.session.authentication import before_authentication
 from phiproxy.session.client_encoding import writable
 from phiproxy.session.copy_data import CLIENT_REASON
@@ -109,7 +109,7 @@ def _record(session: State, front: Expected | None, state: str, *, silent: bool)
     if session.phase is Phase.AUTHENTICATING:
         session.trail.logged_in(state)
     if front is not None and front.touches and not silent:
-        executions.ended(session, front, state_of(front.refusal) if front.refusal is not None else state)
+        audited_executions.ended(session, front, state_of(front.refusal) if front.refusal is not None else state)
 
 
 def passes(session: State, data: bytes, start: int, end: int) -> int:

@@ -7,13 +7,13 @@ from phiproxy.plan.split_plan import SplitPlan
 from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.plan.subjects_of_execution import Noted, are_given
 from phiproxy.session import (
+    audited_executions,
     client_encoding,
     current_access_and_expiry,
     end_user_and_break_glass,
-    executions,
     nonconforming_strings,
-    refused_values,
     slow_work,
+    split_at_bind,
     split_statements,
     split_write_messages,
     transaction_catalog,
@@ -60,7 +60,7 @@ def parse(session: State, data: bytes, start: int, end: int) -> None:
         _prepare(session, lambda: data[start:end], sent, given, text, plan)
     except ValueRefused as refused:
         with nonconforming_strings.positions(session, given, text):
-            split = refused_values.split_parse(session, plan, sent.oids, refused)
+            split = split_at_bind.split_parse(session, plan, sent.oids, refused)
         _prepare(session, lambda: data[start:end], sent, given, text, split)
 
 
@@ -112,15 +112,15 @@ def bind(session: State, data: bytes, start: int, end: int) -> None:
     await_name(session, "S", name)
     prepared = current(session, name, renewing=True)
     if prepared.unsplit is not None:
-        prepared = refused_values.unsplit(session, name, prepared, slow_work.bound(session, data, start + 5, end))
+        prepared = split_at_bind.unsplit(session, name, prepared, slow_work.bound(session, data, start + 5, end))
     while True:
         try:
             _bind(session, data, start, end, portal, prepared)
             return
         except ValueRefused as refused:
             sent = slow_work.bound(session, data, start + 5, end)
-            refused = refused_values.in_order(session, prepared.plan, sent, refused)
-            prepared = refused_values.split_bind(session, name, prepared, sent, refused)
+            refused = split_at_bind.in_order(session, prepared.plan, sent, refused)
+            prepared = split_at_bind.split_bind(session, name, prepared, sent, refused)
 
 
 def _bind(session: State, data: bytes, start: int, end: int, portal: bytes, prepared: Prepared) -> None:
@@ -138,7 +138,7 @@ def _bind(session: State, data: bytes, start: int, end: int, portal: bytes, prep
         return
     protected = plan.columns is not None and bool(plan.columns.protected or plan.columns.subjects)
     if plan.touches:
-        executions.check_recordable(session)
+        audited_executions.check_recordable(session)
     client_encoding.check(session, touches=plan.touches)
     formats: tuple[int, ...] | None = None
     given: Given | None = None
@@ -209,7 +209,7 @@ def execute(session: State, data: bytes, start: int, end: int) -> None:
         transaction_catalog.check_announced(session, [portal.plan.effects])
         end_user_and_break_glass.check_said(session, portal.plan.effects)
         if portal.plan.touches:
-            executions.check_recordable(session)
+            audited_executions.check_recordable(session)
             current_access_and_expiry.check_portal(session, portal)
         if split_statements.executes(session, name, portal, limit):
             return

@@ -16,10 +16,10 @@ import re
 from typing import Final
 
 from phiproxy.errors import WireError
-from phiproxy.session.parts import Held, Holding
 from phiproxy.session.phases import LOGGED_IN
 from phiproxy.session.pipeline import Kind, Later
 from phiproxy.session.state import State
+from phiproxy.session.state_parts import Held, Holding
 from phiproxy.session.substitutes_and_questions import ask, waits_in_group
 from phiproxy.session.transaction_catalog import names_one
 from phiproxy.wire.encodings import UTF8

@@ -9,7 +9,7 @@ from phiproxy.plan.result_columns import Columns
 from phiproxy.plan.split_plan import SplitPlan
 from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.plan.subjects_of_execution import with_values
-from phiproxy.plan.unanswered import Unanswered
+from phiproxy.plan.values_no_index_answers import Unanswered
 from phiproxy.session import transaction_catalog
 from phiproxy.session.client_encoding import writable
 from phiproxy.session.current_access_and_expiry import check_portal

@@ -4,8 +4,8 @@ The fast path takes a message only where nothing is (``Pending.nothing``), or a 
 DDL is (``nothing_but_ddl``); the handlers know what each pending thing means for it.
 """
 
-from phiproxy.session.parts import CatalogChanges, CopyState
 from phiproxy.session.pipeline import Pipeline
+from phiproxy.session.state_parts import CatalogChanges, CopyState
 
 
 class Pending:

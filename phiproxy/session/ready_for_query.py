@@ -1,7 +1,7 @@
 """ReadyForQuery: a Sync group, a simple query, the proxy's own question or the login has ended."""
 
 from phiproxy.errors import WireError
-from phiproxy.session import executions
+from phiproxy.session import audited_executions
 from phiproxy.session.client_encoding import writable
 from phiproxy.session.phases import AUTHENTICATING, Event
 from phiproxy.session.pipeline import Kind
@@ -66,7 +66,7 @@ def _client_speaks(session: State) -> bool:
 def group_answered(session: State, group: int, status: bytes) -> None:
     """Note what a ReadyForQuery says of its group; a failed transaction may go on after ROLLBACK TO, with its portals."""
     if session.executing is not None:
-        executions.cut_off(session)
+        audited_executions.cut_off(session)
     session.groups.answered, names = group, session.names
     if session.pipeline.queue:
         session.pipeline.front()  # without the end of a COPY that was none
@@ -110,7 +110,7 @@ def _release(session: State, frame: bytes) -> None:
 
 def _logged_in(session: State, data: bytes, start: int, end: int) -> int:
     if session.trail is not None:
-        session.trail.logged_in(executions.OK)
+        session.trail.logged_in(audited_executions.OK)
     session.observer.logged_in()
     if session.database is None:
         session.happens(Event.LOGIN_ENDED_UNPROTECTED)

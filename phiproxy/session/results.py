@@ -7,7 +7,7 @@ from itertools import islice, takewhile
 
 from phiproxy.errors import CatalogChanged, NotAuthentic, PhiproxyError, ProtectionChanged, SealError, ValueRefused, WireError
 from phiproxy.plan.result_columns import AS_THEY_COME, Columns
-from phiproxy.session import executions, split_explain, split_replies
+from phiproxy.session import audited_executions, split_explain, split_replies
 from phiproxy.session.ddl_replies import ended
 from phiproxy.session.opened_rows import opener_of
 from phiproxy.session.pipeline import Expected, Kind, Undo
@@ -109,7 +109,7 @@ def data_row(session: State, data: bytes, start: int, end: int) -> int:
         result_error(session, error)
     finally:
         if openings:
-            executions.opened(session, front)
+            audited_executions.opened(session, front)
     return end
 
 
@@ -121,7 +121,7 @@ def command_complete(session: State, data: bytes, start: int, end: int) -> int:
         raise WireError("the server completed what was not asked of it")
     if front.of_source:
         if session.trail is not None and session.computing is not None:
-            executions.source_opened(session, front, session.computing.plan.text, data[start + 5 : end - 1])
+            audited_executions.source_opened(session, front, session.computing.plan.text, data[start + 5 : end - 1])
         split_replies.source_ended(session, data[start:end])
         return end
     if front.counted and not split_replies.counted(session, data[start + 5 : end - 1]):
@@ -129,7 +129,7 @@ def command_complete(session: State, data: bytes, start: int, end: int) -> int:
         return end
     tag = ended(front)
     if session.trail is not None and not silent:
-        executions.ended(session, front, tag=data[start + 5 : end - 1])
+        audited_executions.ended(session, front, tag=data[start + 5 : end - 1])
     if front.kind is Kind.QUERY:
         front.part += 1
         front.opener = front.copy_out = None
@@ -148,7 +148,7 @@ def portal_suspended(session: State, data: bytes, start: int, end: int) -> int:
     """PortalSuspended: as many rows have come as Execute has asked for."""
     front = session.pipeline.front()
     if session.trail is not None and front is not None and not is_silent(session):
-        executions.ended(session, front)
+        audited_executions.ended(session, front)
     return _suspends(session, data, start, end)
 
 
@@ -164,7 +164,7 @@ def result_error(session: State, failure: PhiproxyError) -> None:
     session.counters.open_failures += not isinstance(failure, ValueRefused | ProtectionChanged)
     front = session.pipeline.front()
     if front is not None and session.trail is not None:
-        executions.ended(session, front, failure.sqlstate)
+        audited_executions.ended(session, front, failure.sqlstate)
     if front is None or not _can_break_off(session, front):
         session.fatal(type(failure)(f"{failure.message}; what was committed before stays committed", hint=failure.hint))
         return

@@ -21,7 +21,7 @@ from phiproxy.plan.named_statements import View
 from phiproxy.plan.planner import Analysed
 from phiproxy.plan.split_plan import SplitPlan
 from phiproxy.plan.statement_plan import ScriptPlan, StatementPlan, edits_of, longest, spell_steps
-from phiproxy.plan.unanswered import Unanswered
+from phiproxy.plan.values_no_index_answers import Unanswered
 from phiproxy.session import client_encoding
 from phiproxy.session.current_access_and_expiry import check_told
 from phiproxy.session.needs import Describe, Enter, Work, WorkNeeded

@@ -13,7 +13,7 @@ from phiproxy.errors import (
 )
 from phiproxy.plan.result_columns import Columns
 from phiproxy.plan.split_write_parameters import whole_messages
-from phiproxy.session import executions, split_explain, split_write_messages
+from phiproxy.session import audited_executions, split_explain, split_write_messages
 from phiproxy.session.needs import NeedEngine
 from phiproxy.session.opened_rows import opener_of
 from phiproxy.session.pipeline import Expected, Kind
@@ -58,7 +58,7 @@ def source_rows(session: State, front: Expected, data: bytes, start: int, end: i
         return behind
     finally:
         if openings:
-            executions.opened(session, front)
+            audited_executions.opened(session, front)
 
 
 def _opened(session: State, front: Expected, columns: Columns, data: bytes, start: int, behind: int) -> int:

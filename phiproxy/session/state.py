@@ -16,21 +16,6 @@ from phiproxy.plan.subjects_of_execution import Noted
 from phiproxy.session.needs import Work
 from phiproxy.session.observer import UNOBSERVED
 from phiproxy.session.observer import Observer as SessionObserver
-from phiproxy.session.parts import (
-    Acting,
-    CatalogChanges,
-    CopyState,
-    EndUser,
-    Executing,
-    Fence,
-    Held,
-    Login,
-    Opening,
-    SearchPath,
-    SyncGroups,
-    TextSettings,
-    ValueStyles,
-)
 from phiproxy.session.pending import Pending
 from phiproxy.session.phases import (
     AUTHENTICATING,
@@ -45,6 +30,21 @@ from phiproxy.session.phases import (
 )
 from phiproxy.session.pipeline import Expected, Kind, Pipeline
 from phiproxy.session.split_execution import Computing, Counted, Writing
+from phiproxy.session.state_parts import (
+    Acting,
+    CatalogChanges,
+    CopyState,
+    EndUser,
+    Executing,
+    Fence,
+    Held,
+    Login,
+    Opening,
+    SearchPath,
+    SyncGroups,
+    TextSettings,
+    ValueStyles,
+)
 from phiproxy.session.statements_and_portals import Names, Portal
 from phiproxy.session.trail import PURPOSE, Trail
 from phiproxy.session.unprotected_database import Gate, Guard

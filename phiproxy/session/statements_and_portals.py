@@ -6,9 +6,9 @@ from typing import NamedTuple, TypeVar
 
 from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.plan.subjects_of_execution import Noted
-from phiproxy.plan.unanswered import Unanswered
-from phiproxy.session.parts import SyncGroups
+from phiproxy.plan.values_no_index_answers import Unanswered
 from phiproxy.session.pipeline import Expected, Undo
+from phiproxy.session.state_parts import SyncGroups
 from phiproxy.wire.fields import Bind
 
 Stamp = tuple[int, tuple[str, ...] | None]
@@ -30,7 +30,7 @@ class Prepared:
     """A statement: its plan, and what it was made from and under. ``stamp`` is (planner's number, search path).
 
     ``used`` says that it was bound, ``by_sql`` that PREPARE made it. ``groups`` are by what differs between them. Where it is split
-    for the values that were bound last (``session.refused_values``), ``unsplit`` is its plan for others, ``waiting`` are they.
+    for the values that were bound last (``session.split_at_bind``), ``unsplit`` is its plan for others, ``waiting`` are they.
     ``lost`` is the stamp under which the server could not prepare it anew, so that it has it no longer: PostgreSQL still would.
     """
 

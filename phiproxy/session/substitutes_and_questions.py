@@ -8,7 +8,7 @@ may leave.
 from collections.abc import Callable, Sequence
 
 from phiproxy.errors import MalformedMessage, PhiproxyError, StatementRefused, SyntaxRefused, ValueRefused, WireError
-from phiproxy.session import executions
+from phiproxy.session import audited_executions
 from phiproxy.session.phases import ENDS_GROUP
 from phiproxy.session.pipeline import Expected, Kind, Undo
 from phiproxy.session.state import State
@@ -123,7 +123,7 @@ class UnsupportedFormat(StatementRefused, sqlstate="22023", anchor="err-protocol
 def refuse(session: State, tag: int, data: bytes, start: int, end: int, error: PhiproxyError) -> None:
     """Put the refusal of a message into its place: a substitute of the same type, whose error will carry ``error``."""
     session.count_refusal(error, _statement_of(session, tag, data, start, end))
-    executions.refused(session, tag, data, start, end, error)
+    audited_executions.refused(session, tag, data, start, end, error)
     if isinstance(error, MalformedMessage):
         _refuse_malformed(session, tag, error)
         return

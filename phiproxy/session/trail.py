@@ -10,9 +10,9 @@ from enum import Enum
 from typing import NamedTuple, Protocol
 
 from phiproxy.errors import PhiproxyError
-from phiproxy.plan.touched import Shape, Touched
-from phiproxy.plan.whom import Whom
-from phiproxy.session.parts import EndUser, Opening
+from phiproxy.plan.counted_subjects import Whom
+from phiproxy.plan.statement_record import Shape, Touched
+from phiproxy.session.state_parts import EndUser, Opening
 
 PURPOSE = "phiproxy.purpose"
 """The setting that says what for a session reads; empty: nobody has said so."""

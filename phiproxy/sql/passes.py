@@ -32,10 +32,11 @@ from phiproxy.sql.statements.ddl.create_table_as import select_into
 from phiproxy.sql.statements.ddl.drop_index import drop_index
 from phiproxy.sql.statements.ddl.replaced_view import replaces_in_clear
 from phiproxy.sql.statements.explain import explain
+from phiproxy.sql.statements.fixed_settings import check_fixed
 from phiproxy.sql.statements.set_end_user_and_reason import take_said
 from phiproxy.sql.statements.subjects_of_statement import subjects_of
 from phiproxy.sql.statements.unprotected import check_targets, check_unprotected, touching
-from phiproxy.sql.statements.utility import check_fixed, check_masked, check_utility, defines, effects
+from phiproxy.sql.statements.utility import check_masked, check_utility, defines, effects
 from phiproxy.sql.statements.utility import named as named_in_tree
 from phiproxy.sql.text.parse import Node, Statement, messages, only
 from phiproxy.sql.values.type_resolution import TEXT, Type

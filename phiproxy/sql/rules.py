@@ -1,7 +1,7 @@
 """The table of rules: which function understands which node of a statement."""
 
 from phiproxy.sql.context import Rules
-from phiproxy.sql.expressions import composed_terms, conditions, documents, equality, expression, function_calls, operators
+from phiproxy.sql.expressions import case_and_coalesce, conditions, documents, equality, expression, function_calls, operators
 from phiproxy.sql.queries import from_items, joins, order_by, select
 from phiproxy.sql.statements.ddl import alter_table, create_index, create_table, rename, row_security
 from phiproxy.sql.writes import insert_update_delete, merge
@@ -13,9 +13,9 @@ RULES = Rules(
         "A_Indirection": documents.subscripts,
         "BoolExpr": conditions.bool_expression,
         "BooleanTest": conditions.boolean_test,
-        "CaseExpr": composed_terms.term_value,
-        "CoalesceExpr": composed_terms.term_value,
-        "CollateClause": composed_terms.term_value,
+        "CaseExpr": case_and_coalesce.term_value,
+        "CoalesceExpr": case_and_coalesce.term_value,
+        "CollateClause": case_and_coalesce.term_value,
         "ColumnRef": expression.column_ref,
         "FuncCall": function_calls.function_call,
         "GroupingFunc": function_calls.grouping_function,
@@ -27,11 +27,11 @@ RULES = Rules(
         "TypeCast": function_calls.type_cast,
     },
     term_parts={
-        "A_Expr": composed_terms.nullif_term,
-        "CaseExpr": composed_terms.case_term,
-        "CoalesceExpr": composed_terms.coalesce_term,
-        "CollateClause": composed_terms.collate_term,
-        "SubLink": composed_terms.subquery_term,
+        "A_Expr": case_and_coalesce.nullif_term,
+        "CaseExpr": case_and_coalesce.case_term,
+        "CoalesceExpr": case_and_coalesce.coalesce_term,
+        "CollateClause": case_and_coalesce.collate_term,
+        "SubLink": case_and_coalesce.subquery_term,
     },
     from_items={
         "JoinExpr": joins.join,

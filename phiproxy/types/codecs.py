@@ -18,7 +18,7 @@ from phiproxy.types.names import sql_name
 from phiproxy.types.networks import CIDR, INET
 from phiproxy.types.numerics import NUMERIC
 from phiproxy.types.scalars import BOOL, BYTEA, UUID
-from phiproxy.types.times import TIME, TIMETZ
+from phiproxy.types.time_and_timetz import TIME, TIMETZ
 from phiproxy.types.timestamps import TIMESTAMP, TIMESTAMPTZ
 
 _BY_FAMILY = {

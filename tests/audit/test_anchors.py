@@ -17,7 +17,6 @@ from typing import Any, cast
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
-from phiproxy.audit.anchored import Witnessed
 from phiproxy.audit.anchors import AnchorTarget, anchors_in, witnesses
 from phiproxy.audit.checkpoints import Checkpoint, Signer
 from phiproxy.audit.group_commit import AuditLog
@@ -25,6 +24,7 @@ from phiproxy.audit.log_files import ANCHORS
 from phiproxy.audit.merkle_hash_tree import leaf_hash, root_of
 from phiproxy.audit.open_log_file import CHECKPOINTS, HASHES, RECORDS
 from phiproxy.audit.verify import Verified, verify
+from phiproxy.audit.verify_anchors import Witnessed
 from phiproxy.errors import ConfigError
 from tests.audit.test_group_commit import SEED, durable, start
 from tests.audit.test_verify import only

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from phiproxy.audit.audit_keys import AuditKeys
 from phiproxy.audit.sealed_subjects import TAG_SIZE, SubjectSeals, is_open_ended, sealed_in
-from phiproxy.plan.whom import Whom
+from phiproxy.plan.counted_subjects import Whom
 
 SEALS = SubjectSeals(AuditKeys.derive(bytes(32), "clinic"), 3)
 OTHER = SubjectSeals(AuditKeys.derive(bytes(32), "another"), 3)

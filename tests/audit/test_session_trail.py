@@ -14,9 +14,9 @@ from phiproxy.audit.records import Line, numbered
 from phiproxy.audit.sealed_subjects import SubjectSeals
 from phiproxy.audit.session_trail import SessionTrail, Who
 from phiproxy.errors import StatementRefused
-from phiproxy.plan.touched import Touched, shape
-from phiproxy.plan.whom import Whom
-from phiproxy.session.parts import EndUser, Opening
+from phiproxy.plan.counted_subjects import Whom
+from phiproxy.plan.statement_record import Touched, shape
+from phiproxy.session.state_parts import EndUser, Opening
 from phiproxy.session.trail import PURPOSE, Execution, Phase, rows_of
 
 TEXTS = st.text(max_size=12)

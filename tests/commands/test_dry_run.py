@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
+from phiproxy.jobs import disk
 from tests.commands.conftest import Clinic
 from tests.commands.test_check import ready
 from tests.commands.test_filled import fill
@@ -153,3 +156,64 @@ def test_the_answer_to_a_compromise(clinic: Clinic) -> None:
     assert [(slot["identity"], slot["slot"], slot["dropped"]) for slot in look["slots"]] == [("c:public.patients.ssn", 1, [0])]
     assert look["cleared"] == {"public.patients": 6}
     assert json.loads((clinic.directory / "kek.json").read_text())["current"] == 1, "no key was added to the file"
+
+
+def fill_up(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have it look as if nothing were free on the server's disks."""
+    full = {oid: disk._Free(100, 1) for oid in (0, *(row[0] for row in clinic.sql("SELECT oid::int8 FROM pg_tablespace")))}
+    monkeypatch.setattr(disk, "_looked", lambda *_: full)
+
+
+def test_room_is_told_and_where_it_lacks_nothing_is_begun(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of rows that are written anew and of indexes that are built; who knows better says so."""
+    ready(clinic)
+    fill(clinic, 7)
+    clinic.ok("keys", "rotate")
+    arguments: list[tuple[str, ...]] = [
+        ("recrypt",),
+        ("keys", "rotate", "--index", "public.patients.ssn"),
+        ("respond", "--kek", "local:kek.json", "--reason", "a test"),
+        ("respond", "--key", key_of(clinic), "--reason", "a test"),
+    ]
+    for each in arguments:
+        look = looked(clinic, *each)
+        (need,) = look["disk"]
+        assert (need["table"], need["rows"]) == ("public.patients", 7)
+        assert min(need["wal_bytes"], *need["more_bytes"].values()) > 7 * 100
+        assert any(line.startswith("free in pg_wal: ") for line in look["room"])
+    fill_up(clinic, monkeypatch)
+    for each in arguments:
+        _refused(clinic, each)
+    clinic.ok("keys", "rotate", "--index", "public.patients.ssn", "--later")
+    _refused(clinic, ("reindex", "public.patients.ssn"))
+    assert "phiproxy: sealing anew" in clinic.run("recrypt", "--disk-anyway")[2], "it has begun, though these values do not open"
+
+
+def _refused(clinic: Clinic, arguments: tuple[str, ...]) -> None:
+    before = clinic.sql(STATE)
+    (obstacle,) = looked(clinic, *arguments, code=1)["obstacles"]
+    assert "100 bytes are free, and " in obstacle
+    assert obstacle.endswith("; to begin all the same: --disk-anyway")
+    assert looked(clinic, *arguments, "--disk-anyway")["obstacles"] == []
+    code, _, err = clinic.run(*arguments)
+    assert (code, obstacle in err) == (1, True)
+    assert clinic.sql(STATE) == before
+
+
+def test_where_all_does_not_fit_rows_are_counted(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a database that is larger than what is free a job begins that writes little of it."""
+    ready(clinic)
+    fill(clinic, 7)
+    clinic.ok("keys", "rotate")
+    clinic.sql("UPDATE patients SET ssn = NULL, note = NULL")
+    fill_up(clinic, monkeypatch)
+    assert "is done" in clinic.run("recrypt")[1]
+
+
+def test_it_lacks_for_what_is_encrypted_unless_somebody_says_otherwise(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    clinic.sql("INSERT INTO patients VALUES (1, '078-05-1120', 'a note')")
+    clinic.run("keys", "init")
+    fill_up(clinic, monkeypatch)
+    code, _, err = clinic.run("encrypt")
+    assert (code, "; to begin all the same: --disk-anyway" in err) == (1, True)
+    assert "100 bytes are free, and " in clinic.ok("encrypt", "--dry-run", "--disk-anyway")

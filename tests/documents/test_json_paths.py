@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phiproxy.documents.json_paths import at_path
-from phiproxy.documents.paths import Key, Path, Position
+from phiproxy.documents.path_operators import Key, Path, Position
 from phiproxy.errors import ValueRefused
 
 

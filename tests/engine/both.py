@@ -19,7 +19,7 @@ from phiproxy.engine.definitions import DEFINITIONS, Definitions, read_definitio
 from phiproxy.engine.engine import Database, Engine
 from phiproxy.engine.identity import Identity, identity_query, read_identity
 from phiproxy.engine.rest import MIRRORED, Rest, Session, Values
-from phiproxy.engine.source import Column
+from phiproxy.engine.rows_into_engine import Column
 from phiproxy.errors import StatementFailed
 from phiproxy.policy.settings import Compute, Settings
 from phiproxy.wire.messages import Field, decode_row_description, message

@@ -26,7 +26,7 @@ from phiproxy.engine.databases import connect
 from phiproxy.engine.directory import Directory, make_directory
 from phiproxy.engine.failures import EngineFull, EngineUnavailable
 from phiproxy.engine.rest import Rest, Session, Values
-from phiproxy.engine.source import Column
+from phiproxy.engine.rows_into_engine import Column
 from phiproxy.errors import ConfigError, PhiproxyError
 from phiproxy.policy.settings import Compute
 from phiproxy.postgres import binaries

@@ -5,9 +5,9 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from phiproxy.engine import source as source_module
+from phiproxy.engine import rows_into_engine as source_module
 from phiproxy.engine.rest import Rest, Session, Values
-from phiproxy.engine.source import Column
+from phiproxy.engine.rows_into_engine import Column
 from phiproxy.errors import StatementFailed
 from tests.engine.both import Both, Outcome, data_row, read
 

@@ -18,8 +18,8 @@ from phiproxy.engine.connection import Connection, NoSuchDatabase
 from phiproxy.engine.databases import connect
 from phiproxy.engine.failures import EngineUnavailable
 from phiproxy.engine.rest import Rest, Values
+from phiproxy.engine.rows_into_engine import Counted
 from phiproxy.engine.run import Run
-from phiproxy.engine.source import Counted
 from phiproxy.wire.messages import authentication, encode_authentication_sasl, message
 from tests.engine.both import Both, compute, computed_for
 

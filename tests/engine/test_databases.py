@@ -15,7 +15,7 @@ from phiproxy.engine.definitions import DEFINITIONS, Definitions, Extension, Typ
 from phiproxy.engine.engine import Engine
 from phiproxy.engine.failures import EngineUnavailable
 from phiproxy.engine.rest import Rest, Session, Values
-from phiproxy.engine.source import Column
+from phiproxy.engine.rows_into_engine import Column
 from phiproxy.engine_for_sessions import DatabaseComputing, questions
 from phiproxy.errors import ConfigError, StatementFailed, StatementRefused
 from phiproxy.plan.split_plan import Computed

@@ -16,7 +16,7 @@ from phiproxy.engine.databases import connect
 from phiproxy.engine.engine import Engine
 from phiproxy.engine.failures import EngineDisagrees, EngineFull, EngineTimeout, LimitExceeded
 from phiproxy.engine.rest import Rest, Session, Values
-from phiproxy.engine.source import Column
+from phiproxy.engine.rows_into_engine import Column
 from phiproxy.errors import StatementFailed
 from tests.engine.both import Both, compute, data_row
 

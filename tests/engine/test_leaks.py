@@ -18,7 +18,7 @@ from phiproxy.engine.databases import connect
 from phiproxy.engine.engine import Engine
 from phiproxy.engine.failures import EngineTimeout, LimitExceeded
 from phiproxy.engine.rest import Rest, Values
-from phiproxy.engine.source import Column
+from phiproxy.engine.rows_into_engine import Column
 from phiproxy.engine.starting import running_engine
 from phiproxy.errors import PhiproxyError, StatementFailed
 from phiproxy.postgres import binaries

@@ -12,8 +12,8 @@ import pytest
 
 from phiproxy.engine.failures import EngineDisagrees, EngineFull, EngineUnavailable
 from phiproxy.engine.rest import Rest, Values
+from phiproxy.engine.rows_into_engine import Column, ColumnType, Counted
 from phiproxy.engine.run import Run, Said
-from phiproxy.engine.source import Column, ColumnType, Counted
 from phiproxy.errors import StatementFailed
 from phiproxy.wire.messages import encode_error_fields, encode_parameter_description, message
 from tests.engine.both import Both, compute, data_row

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from phiproxy.documents.paths import Key, Path, Position
+from phiproxy.documents.path_operators import Key, Path, Position
 from phiproxy.errors import ConfigError, ValueRefused
 from phiproxy.index.document_paths import path_of
 from phiproxy.index.registered_form import normal

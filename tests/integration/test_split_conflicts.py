@@ -137,6 +137,26 @@ def test_parameters_that_have_other_numbers_when_all_is_executed_again(kept_spli
             one.execute("DELETE FROM members WHERE mrn = 'again'")
 
 
+def test_several_rows_that_are_inserted_meanwhile_draw_once(kept_split_twins: Twins) -> None:
+    """The first time no row is there to draw for, and none is written; all is executed again, and each draws its number."""
+    clinic = kept_split_twins.clinic
+    text = (
+        "INSERT INTO members AS m (id, mrn) VALUES (9001, 'late2'), (9002, 'late1') ON CONFLICT (mrn)"
+        " DO UPDATE SET email = m.email || nextval('numbers') - %s RETURNING mrn, email"
+    )
+    with _connect(clinic.proxy_dsn, autocommit=True) as one, _connect(clinic.proxy_dsn, autocommit=True) as other:
+        ((last,),) = other.execute("SELECT nextval('numbers')").fetchall()
+        try:
+            with ThreadPoolExecutor(1) as pool:
+                with one.transaction():
+                    one.execute("INSERT INTO members (id, mrn, email) VALUES (9003, 'late1', 'a'), (9004, 'late2', 'b')")
+                    waiting = pool.submit(lambda: other.execute(text, (last,)).fetchall())
+                    until(lambda: clinic.site.server.waits_for_lock(other.info.backend_pid), "it does not wait")
+                assert waiting.result(timeout=300) == [("late2", "b1"), ("late1", "a2")]
+        finally:
+            one.execute("DELETE FROM members WHERE id > 9000")
+
+
 def test_one_of_several_rows_that_is_inserted_meanwhile(split_clinic: Clinic) -> None:
     with _connect(split_clinic.proxy_dsn) as one, _connect(split_clinic.proxy_dsn, autocommit=True) as other:
         one.execute("INSERT INTO patients (id, notes) VALUES (900, 'first')")

@@ -250,6 +250,31 @@ def test_what_is_drawn_is_drawn_in_order(both: Differential) -> None:
         both.run("ALTER TABLE visits ALTER id SET DEFAULT nextval('visits_id_seq')", protocol="simple")
 
 
+def test_rows_in_conflict_draw_as_they_are_proposed(both: Differential) -> None:
+    """Those that are in conflict, and no others; ``lastval()`` and the next of ``random()`` tell how often."""
+    both.run("CREATE SEQUENCE numbers", protocol="simple")
+    both.run("CREATE SEQUENCE others", protocol="simple")
+    rows = "(3, 'c'), (902, 'e'), (1, 'a'), (901, NULL), (2, 'b')"
+    upsert = f"INSERT INTO patients AS p (id, notes) VALUES {rows} ON CONFLICT (id) DO UPDATE SET "
+    ways: list[Protocol] = ["simple", "extended"]
+    try:
+        both.run("SELECT nextval('others'), setseed(0.5)", protocol="simple")
+        for protocol in ways:
+            for values in (
+                "notes = EXCLUDED.notes || nextval('numbers') || nextval('others'), city = p.city || 'x'",
+                "ssn = lastval() || '.' || nextval('numbers')",
+                "ssn = 'r' || random()",
+            ):
+                assert both.run(upsert + values, protocol=protocol).sqlstate is None
+                both.run("SELECT lastval(), random(), last_value FROM numbers", protocol="simple")
+                both.run("SELECT * FROM patients ORDER BY id", protocol="simple")
+                both.run("DELETE FROM patients WHERE id > 900", protocol="simple")
+        twice = upsert.replace("(2, 'b')", "(2, 'b'), (1, 'd')") + "ssn = 'M' || nextval('numbers')"
+        assert both.run(twice).sqlstate == "21000"
+    finally:
+        both.run("DROP SEQUENCE numbers, others", protocol="simple")
+
+
 def test_what_a_merge_may_not_draw(both: Differential) -> None:
     """Beside a NULL it is not known whether PostgreSQL draws; and only the proxy may say which rows are written."""
     if both.plain.server_version < 150_000:

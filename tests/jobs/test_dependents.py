@@ -5,7 +5,8 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-from phiproxy.jobs.dependents import definitions_over, same_of_column
+from phiproxy.jobs.column_privileges import privileges_and_comment
+from phiproxy.jobs.dependents import definitions_over
 from phiproxy.jobs.relations import family_of
 from tests.harness.server import PostgresServer
 
@@ -28,7 +29,7 @@ async def test_each_of_each_relation(postgres_server: PostgresServer) -> None:
         family = await family_of(conn, ("public", "t"))
         found = await definitions_over(conn, family, ["a", "b"])
         told = [(d.label, d.create, d.same, d.validated) for d in found]
-        same = await same_of_column(conn, next(part for part in family if part.name[1] == "t"), "a")
+        same = await privileges_and_comment(conn, next(part for part in family if part.name[1] == "t"), "a")
     postgres_server.drop_database(name)
     assert told == [
         ("DEFAULT of public.child.a", ("ALTER TABLE ONLY public.child ALTER COLUMN a SET DEFAULT 'x'::text",), (), None),

@@ -4,22 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from phiproxy.policy.physical_columns import guard, tag
+from phiproxy.policy.physical_columns import tag
 from phiproxy.policy.physical_documents import (
     document_pattern,
     fields_with_index,
-    guarded_clear,
-    guarded_numbers,
     lacks_leaf_tag,
     leaf_tag,
-    listing,
     quoted,
     reached,
     sealed_under,
 )
 from phiproxy.policy.protection import Slot
 from tests.clinic_model import protected
-from tests.records_model import DOC, FIELDS, SEALED
+from tests.records_model import DOC, FIELDS
 
 
 @pytest.mark.parametrize(("text", "sql"), [("a", "'a'"), ("it's", "'it''s'"), ("a\\b'", "E'a\\\\b'''")])
@@ -43,28 +40,9 @@ def test_the_tag_of_a_field() -> None:
     assert "jsonb_extract_path_text(x, VARIADIC ARRAY[]::text[])" in as_json
 
 
-def test_the_guard_asks_for_each_field() -> None:
+def test_the_fields_that_have_an_index() -> None:
     assert [field.number for field, _ in fields_with_index(DOC)] == [41, 42, 44, 45]
     assert fields_with_index(protected("t", "c", 1)) == []
-    text = guard(DOC)
-    assert text.startswith(r"CHECK ('\x0028'::bytea IS NOT NULL AND CASE jsonb_typeof(")
-    for number, slots in (("0029", "02"), ("002a", "01"), ("002c", "01"), ("002d", "00")):
-        assert f"[0-9a-f]{{10}}{number}" in text
-        assert f">= '{slots}'::text" in text
-    assert 'AND NOT jsonb_path_match(fields, \'exists ($."history"[*]."note"?(@ != null && !(@.type() == "string" &&' in text
-    assert guarded_numbers(text.encode()) == (41, 42, 43, 44, 45)
-    assert guarded_numbers(guard(protected("t", "c", 1)).encode()) == ()
-    assert b"phi-clear:".hex() not in text
-    assert listing(DOC.document) is None if DOC.document else False
-
-
-def test_the_guard_lists_what_is_in_clear_where_all_else_is_sealed() -> None:
-    assert SEALED.document is not None
-    constant = listing(SEALED.document)
-    assert constant == b'phi-clear:["$.meta.at", "$.ward"]'
-    assert f"AND '\\x{constant.hex()}'::bytea IS NOT NULL" in guard(SEALED)
-    assert guarded_clear(constant) == ("$.meta.at", "$.ward")
-    assert guarded_clear(b"\x00\x28") is None
 
 
 def test_conditions_over_stored_fields() -> None:

@@ -21,9 +21,9 @@ from phiproxy.plan.subjects_of_execution import Noted
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.session.core import Session
 from phiproxy.session.needs import Need, NeedCatalog, NeedKeys
-from phiproxy.session.parts import Acting, EndUser, Fence, Opening
 from phiproxy.session.phases import Phase
 from phiproxy.session.state import Database, Observer
+from phiproxy.session.state_parts import Acting, EndUser, Fence, Opening
 from phiproxy.session.substitutes_and_questions import PATH_QUERY
 from phiproxy.wire.fields import decode_bind, encode_bind
 from tests.clinic_model import CATALOG, PATH, PATIENTS, PROTECTION, VISITS

@@ -11,8 +11,8 @@ from phiproxy.errors import PathNeeded
 from phiproxy.plan.planner import Planner
 from phiproxy.session import current_access_and_expiry
 from phiproxy.session.core import Session
-from phiproxy.session.parts import Acting, EndUser, GivenReason
 from phiproxy.session.state import Database
+from phiproxy.session.state_parts import Acting, EndUser, GivenReason
 from phiproxy.session.statements_and_portals import Portal
 from tests.session.screenplay import FakeDatabase
 

@@ -12,7 +12,7 @@ from phiproxy.effects import Effects
 from phiproxy.errors import PathNeeded
 from phiproxy.session import end_user_and_break_glass
 from phiproxy.session.core import Session
-from phiproxy.session.parts import EndUser, GivenReason
+from phiproxy.session.state_parts import EndUser, GivenReason
 from phiproxy.session.trail import NotRecorded, Trail
 from tests.session.test_current_access_and_expiry import Watched, told
 

@@ -9,7 +9,7 @@ import pytest
 
 from phiproxy.session.holding import _MAY_BE_HELD, BEAT, ask_isolation, follow, goes_on, is_under_way, may_be_asked, must_go_on
 from phiproxy.session.needs import NeedRelease
-from phiproxy.session.parts import Holding
+from phiproxy.session.state_parts import Holding
 from phiproxy.session.substitutes_and_questions import own_query
 from phiproxy.wire.encodings import encoding_of
 from tests.session.frames import (

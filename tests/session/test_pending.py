@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from phiproxy.session.parts import CatalogChanges, CopyState
 from phiproxy.session.pending import Pending
 from phiproxy.session.pipeline import Pipeline
+from phiproxy.session.state_parts import CatalogChanges, CopyState
 from tests.session import frames as f
 from tests.session.screenplay import PLANNER, Screenplay
 

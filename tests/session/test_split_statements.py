@@ -7,7 +7,7 @@ import pytest
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.errors import PhiproxyError, StatementFailed
 from phiproxy.plan.column_ciphers import Ciphers
-from phiproxy.session.parts import Holding
+from phiproxy.session.state_parts import Holding
 from phiproxy.session.substitutes_and_questions import FLUSH as OWN_FLUSH
 from tests.clinic_model import CATALOG
 from tests.session.frames import (

@@ -14,11 +14,11 @@ from phiproxy.errors import StatementRefused, WireError
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.planner import Planner
 from phiproxy.policy.protection import ProtectedColumn
-from phiproxy.session.executions import cut_off
-from phiproxy.session.parts import Opening, SyncGroups
+from phiproxy.session.audited_executions import cut_off
 from phiproxy.session.phases import Phase
 from phiproxy.session.pipeline import Kind
 from phiproxy.session.state import MAX_BEFORE_LOGIN, State
+from phiproxy.session.state_parts import Opening, SyncGroups
 from phiproxy.wire.messages import decode_error_fields, message
 from tests.clinic_model import CATALOG, PROTECTION
 from tests.session.frames import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from phiproxy.plan.statement_plan import StatementPlan
-from phiproxy.session.parts import SyncGroups
+from phiproxy.session.state_parts import SyncGroups
 from phiproxy.session.statements_and_portals import Names, Portal, Prepared
 from tests.session.frames import (
     BIND_COMPLETE,

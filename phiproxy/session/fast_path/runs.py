@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from phiproxy.errors import KeyNeeded, MalformedMessage, PhiproxyError
 from phiproxy.long_values import LONG_VALUE
-from phiproxy.session import executions
+from phiproxy.session import audited_executions
 from phiproxy.session.extended_query import described, executed
 from phiproxy.session.fast_path import simple_queries, whole_groups
 from phiproxy.session.fast_path.whole_groups import (
@@ -136,7 +136,7 @@ def _show(session: State, data: bytes, pos: int) -> int:
         return pos
     session.to_client += shown
     if opened:
-        executions.opened(session, front)
+        audited_executions.opened(session, front)
     return int(end)
 
 

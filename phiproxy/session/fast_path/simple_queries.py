@@ -8,7 +8,7 @@ from phiproxy.errors import KeyNeeded, PhiproxyError
 from phiproxy.plan.result_columns import AS_THEY_COME
 from phiproxy.plan.statement_plan import ScriptPart
 from phiproxy.plan.subjects_of_execution import are_given, given_values
-from phiproxy.session import executions
+from phiproxy.session import audited_executions
 from phiproxy.session.error_scrub import holds_ciphertext
 from phiproxy.session.fast_path.whole_groups import LongRows, open_rows, replies
 from phiproxy.session.pipeline import NEXT_PART, QUERY_PASSES, READY_PASSES, Expected, Kind, Undo, expect
@@ -242,7 +242,7 @@ def show(session: State, data: bytes, pos: int) -> int:
         return pos
     session.to_client += shown
     if session.trail is not None and front.parts[0].touches:
-        executions.shown(session, front, front.parts[0].touched, data[spans[2] + 5 : spans[3] - 7])
+        audited_executions.shown(session, front, front.parts[0].touched, data[spans[2] + 5 : spans[3] - 7])
     session.pipeline.queue.popleft()
     end = spans[3]
     group_answered(session, front.group, data[end - 1 : end])
@@ -265,5 +265,5 @@ def _shown(session: State, front: Expected, part: ScriptPart, data: bytes, spans
         return []
     shown.append(data[behind:end])
     if opened and session.trail is None:
-        executions.opened(session, front)
+        audited_executions.opened(session, front)
     return shown

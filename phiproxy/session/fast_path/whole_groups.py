@@ -12,7 +12,7 @@ from phiproxy.plan.compiled_convert import BindForm
 from phiproxy.plan.result_columns import Columns
 from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.plan.subjects_of_execution import Noted, are_given, given_values
-from phiproxy.session import executions
+from phiproxy.session import audited_executions
 from phiproxy.session.bound_parameters import MAX_FORMED, declared_to, formed_by
 from phiproxy.session.extended_query import described
 from phiproxy.session.extended_query import executed as expected_of
@@ -210,7 +210,7 @@ def show(session: State, data: bytes, pos: int) -> int:
     elif not _show_opened(session, run, run.columns, data, spans):
         return pos
     if run.touches and session.trail is not None and run.plan is not None:
-        executions.shown(session, run, run.plan.touched, data[behind + 5 : end - 7])
+        audited_executions.shown(session, run, run.plan.touched, data[behind + 5 : end - 7])
     last = queue[entries]
     if len(queue) == entries + 1:
         queue.clear()
@@ -285,7 +285,7 @@ def _show_opened(session: State, run: Expected, columns: Columns, data: bytes, s
     shown.append(data[behind:end])
     session.to_client += shown
     if opened and session.trail is None:
-        executions.opened(session, run)
+        audited_executions.opened(session, run)
     return True
 
 

@@ -1,10 +1,13 @@
 """Rules for expressions: what a protected value may be used for, and which comparison of tags answers it.
 
 An expression, and what it is made of:
-    expression, terms, leaves, composed_terms, term_values, column_references, values_columns, user_types
+    expression, terms, leaves, case_and_coalesce, term_values, column_references, values_columns, user_types
+``case_and_coalesce``: CASE, COALESCE, NULLIF, COLLATE and scalar subqueries, whose value is that of a branch (``leaves``).
 
 What compares:
     comparisons, equality, ranges, like, conditions, operators
+``like``: LIKE, ILIKE, ^@ and regular expressions; ``ranges``: BETWEEN, or two bounds in AND;
+``conditions``: a boolean column by itself.
 
 Functions, and expressions with an index:
     function_calls, index_expressions, sql_text_functions

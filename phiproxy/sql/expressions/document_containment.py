@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from phiproxy.documents.field_paths import Path as FieldPath
-from phiproxy.documents.paths import Key, Path
+from phiproxy.documents.path_operators import Key, Path
 from phiproxy.errors import NoIndexAnswers, ValueRefused
 from phiproxy.index.document_paths import path_of
 from phiproxy.index.spelling import Expression, read

@@ -11,7 +11,7 @@ from functools import partial
 
 from phiproxy.errors import NoIndexAnswers
 from phiproxy.frozen import dataclass
-from phiproxy.index.periods import axis, period
+from phiproxy.index.cover_range import axis, period
 from phiproxy.index.registered_form import twins
 from phiproxy.index.spelling import Column, read, write
 from phiproxy.index.transform import short_type, transform

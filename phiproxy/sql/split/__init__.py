@@ -5,7 +5,7 @@ From a refused statement to its parts:
 ``any_kind`` is where it begins, for SELECTs and (``writes``) for all else.
 
 Where things are in a statement:
-    blocks, clauses, from_items, tables, ctes, order_and_limit
+    blocks, clauses, from_items, tables_and_columns, ctes, order_and_limit
 ``blocks`` are the queries in it that have a FROM, each with the conditions that filter it.
 
 What the server answers: the sources:

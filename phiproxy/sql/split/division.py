@@ -22,7 +22,7 @@ from phiproxy.sql.split.remaining import bodies, nodes
 from phiproxy.sql.split.rows_of_one_source import rows_of
 from phiproxy.sql.split.sources import Column, Source, Trials
 from phiproxy.sql.split.statement import Whole
-from phiproxy.sql.split.tables import Mentioned, Table, TableColumn, mentioned, needed, written_rows
+from phiproxy.sql.split.tables_and_columns import Mentioned, Table, TableColumn, mentioned, needed, written_rows
 from phiproxy.sql.split.values import ServerValue, server_values
 from phiproxy.sql.text.parse import Node, children, only, strings
 from phiproxy.types.declared import DeclaredType

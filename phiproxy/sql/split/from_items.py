@@ -9,7 +9,7 @@ from phiproxy.sql.pg_errors.names_and_signatures import Column as Known
 from phiproxy.sql.split.blocks import Block
 from phiproxy.sql.split.sources import Column
 from phiproxy.sql.split.statement import Whole
-from phiproxy.sql.split.tables import Mentioned, Table, needed, system_columns
+from phiproxy.sql.split.tables_and_columns import Mentioned, Table, needed, system_columns
 
 _ITEMS = ("RangeVar", "RangeTableSample", "RangeSubselect")
 

@@ -10,7 +10,7 @@ from phiproxy.errors import StatementRefused
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.result import Rest
 from phiproxy.sql.split.impossible import Impossible
-from phiproxy.sql.split.tables import Table, TableColumn
+from phiproxy.sql.split.tables_and_columns import Table, TableColumn
 from phiproxy.sql.text.parse import Node, location, messages, strings
 from phiproxy.sql.text.token_spans import OPEN, Spans, dotted
 

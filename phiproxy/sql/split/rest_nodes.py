@@ -14,7 +14,7 @@ from phiproxy.sql.split.blocks import column_nodes
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.remaining import bodies, nodes
 from phiproxy.sql.split.same_answers import CONFIGURATIONS, TEXT_SEARCH, VOLATILE, is_settled, means_clock
-from phiproxy.sql.split.tables import is_catalog_type
+from phiproxy.sql.split.tables_and_columns import is_catalog_type
 from phiproxy.sql.text.parse import Node, children, only, strings
 from phiproxy.wire.oids import TEXT_OIDS
 

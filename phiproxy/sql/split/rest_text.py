@@ -25,7 +25,7 @@ from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.split.rest_nodes import check_rest, typed_rows
 from phiproxy.sql.split.shown_table_rows import shown_rows
 from phiproxy.sql.split.statement import Whole
-from phiproxy.sql.split.tables import Table, TableColumn, mentioned, needed
+from phiproxy.sql.split.tables_and_columns import Table, TableColumn, mentioned, needed
 from phiproxy.sql.split.values import had, of_server, server_values
 from phiproxy.sql.text.parse import Node, only, strings
 

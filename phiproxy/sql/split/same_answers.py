@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from phiproxy.policy.signatures import Function
-from phiproxy.sql.split.tables import is_catalog_type
+from phiproxy.sql.split.tables_and_columns import is_catalog_type
 
 # Stable functions that depend on nothing but their arguments and settings that the engine's session has too (engine.rest.MIRRORED).
 _STABLE = """

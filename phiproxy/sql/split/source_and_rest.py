@@ -25,7 +25,7 @@ from phiproxy.sql.split.rest_text import described_text, rest_text, typed_tables
 from phiproxy.sql.split.shown_table_rows import origin_of, shown_rows
 from phiproxy.sql.split.sources import Written, together
 from phiproxy.sql.split.statement import NO_CALLS, Calls, Whole
-from phiproxy.sql.split.tables import row_type, row_type_of, tables
+from phiproxy.sql.split.tables_and_columns import row_type, row_type_of, tables
 from phiproxy.sql.split.values import server_values
 from phiproxy.sql.split.waiting import places
 from phiproxy.sql.statements.utility import effects

@@ -13,7 +13,7 @@ from phiproxy.sql.pg_errors.names_and_signatures import Column as Known
 from phiproxy.sql.pg_errors.names_and_signatures import Verdict
 from phiproxy.sql.result import SourceColumn
 from phiproxy.sql.split.estimated_calls import estimated_calls
-from phiproxy.sql.split.tables import Table, protected_columns, type_of
+from phiproxy.sql.split.tables_and_columns import Table, protected_columns, type_of
 from phiproxy.sql.text.parse import Node, only, strings
 from phiproxy.sql.text.token_spans import Spans
 from phiproxy.wire.oids import BUILTIN_TYPES

@@ -18,7 +18,7 @@ from phiproxy.sql.split.remaining import bodies, nodes
 from phiproxy.sql.split.rest_nodes import functions_called, unnoticed
 from phiproxy.sql.split.same_answers import is_settled, means_clock
 from phiproxy.sql.split.statement import Whole
-from phiproxy.sql.split.tables import type_of
+from phiproxy.sql.split.tables_and_columns import type_of
 from phiproxy.sql.text.parse import Node, location, only, strings
 from phiproxy.sql.text.token_spans import OPEN
 from phiproxy.types.declared import DeclaredType

@@ -30,7 +30,7 @@ from phiproxy.sql.split.rest_text import rest_text
 from phiproxy.sql.split.rows_of_one_source import rows_of
 from phiproxy.sql.split.sources import Written, together
 from phiproxy.sql.split.statement import Whole
-from phiproxy.sql.split.tables import tables
+from phiproxy.sql.split.tables_and_columns import tables
 from phiproxy.sql.split.view_columns import columns_and_inputs, computed_type, in_server_order
 from phiproxy.sql.split.view_constants import check_constants
 from phiproxy.sql.statements.ddl.create_table import creation_schema

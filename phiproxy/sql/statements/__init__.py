@@ -6,8 +6,8 @@ COPY, EXPLAIN, prepared statements and cursors:
     copy, explain, prepare_and_cursors
 
 SET and all other utility statements:
-    utility, set_end_user_and_reason
-``utility.check_fixed`` refuses to change what is fixed during a session: the setting of its tenant, and array_nulls.
+    utility, set_end_user_and_reason, fixed_settings
+``fixed_settings`` refuses to change what is fixed during a session: the setting of its tenant, and array_nulls.
 
 Queries that touch nothing protected:
     unprotected

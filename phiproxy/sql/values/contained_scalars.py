@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from phiproxy.documents.paths import Path
+from phiproxy.documents.path_operators import Path
 from phiproxy.errors import ValueRefused
 from phiproxy.index.document_paths import spelled_path
 from phiproxy.policy.identifiers import shown_expression

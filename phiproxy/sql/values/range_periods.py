@@ -7,7 +7,7 @@ is, so nothing has to be filtered afterwards. No index answers a range that cons
 from dataclasses import dataclass
 from functools import lru_cache
 
-from phiproxy.index.periods import Axis, Period, Unbounded, axis, cover, period, span
+from phiproxy.index.cover_range import Axis, Period, Unbounded, axis, cover, period, span
 from phiproxy.index.spelling import Call, Cast, Column, Constant, Expression, read
 from phiproxy.index.transform import transform
 from phiproxy.sql.values.patterns import NotAnswered

@@ -24,7 +24,7 @@ from phiproxy.policy.catalog import Relation
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn
 from phiproxy.sql.context import Analysis
-from phiproxy.sql.expressions.composed_terms import case_conditions, case_results, common_type
+from phiproxy.sql.expressions.case_and_coalesce import case_conditions, case_results, common_type
 from phiproxy.sql.expressions.constant_arithmetic import arithmetic_operand
 from phiproxy.sql.expressions.constant_formulas import computed_operand
 from phiproxy.sql.expressions.expression import expression, located, wrong_count

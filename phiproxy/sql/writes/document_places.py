@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from phiproxy.documents.field_paths import ELEMENTS, Path
-from phiproxy.documents.paths import KeyOrPosition, text_step
+from phiproxy.documents.path_operators import KeyOrPosition, text_step
 from phiproxy.documents.walk import Listed, listed
 from phiproxy.policy.column_types import builtin
 from phiproxy.policy.protection import DeclaredType, DocumentFields, ProtectedColumn

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from phiproxy.engine.rest import Rest, Session, Values
-from phiproxy.engine.source import Column
+from phiproxy.engine.rows_into_engine import Column
 from phiproxy.sql.result import Origin, Split
 from tests.engine.both import Both, Outcome
 from tests.fixtures.cases import CASES, Case

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from phiproxy.policy.column_types import by_oid
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.split.writes.assigned_values import Given, Written, reads_ctes, reads_others
 from phiproxy.sql.split.writes.drawn import is_drawn
-from phiproxy.sql.split.writes.written import Given, Written, reads_ctes, reads_others
 
 
 def carried(a: Analysis, write: Written) -> list[Given]:

@@ -22,9 +22,9 @@ from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.same_answers import means_clock
 from phiproxy.sql.split.sources import depends_on_value
 from phiproxy.sql.split.waiting import places
+from phiproxy.sql.split.writes.assigned_values import keeps
 from phiproxy.sql.split.writes.composed_select import declared_types
 from phiproxy.sql.split.writes.returned import without_computed
-from phiproxy.sql.split.writes.written import keeps
 from phiproxy.sql.text.parse import Node, Statement, location, parse, strings
 from phiproxy.sql.values.uses import Nullness, Plain, Search, Store
 

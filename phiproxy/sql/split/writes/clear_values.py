@@ -13,7 +13,7 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.pg_errors.verdict import types
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible
-from phiproxy.sql.split.tables import tables
+from phiproxy.sql.split.tables_and_columns import tables
 from phiproxy.sql.split.writes.checks import Value, given_at, names_sequences
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.traces import Key, Traced, Traces, parts

@@ -18,7 +18,7 @@ from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.source_and_rest import Described, described, split
 from phiproxy.sql.split.statement import NO_CALLS, Calls, Whole
-from phiproxy.sql.split.tables import tables
+from phiproxy.sql.split.tables_and_columns import tables
 from phiproxy.sql.split.writes.composed import Composed, client_spans
 from phiproxy.sql.text.parse import Statement, messages, parse, tokens
 from phiproxy.sql.text.token_spans import Spans

@@ -13,6 +13,7 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Rest, Split, SplitWrite, Waiting
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.statement import NO_CALLS, Calls
+from phiproxy.sql.split.writes.assigned_values import ALIAS, COLUMN, KEPT
 from phiproxy.sql.split.writes.checks import (
     Part,
     Value,
@@ -27,7 +28,6 @@ from phiproxy.sql.split.writes.composed import Composed, client_spans
 from phiproxy.sql.split.writes.composed_select import described_of, of_client, settled_types, split_of, types_of
 from phiproxy.sql.split.writes.given_in_clear import check_given_in_clear
 from phiproxy.sql.split.writes.targets import Target, carried_as, check_assigned
-from phiproxy.sql.split.writes.written import ALIAS, COLUMN, KEPT
 from phiproxy.sql.statements.utility import effects
 
 MAX_COLUMNS = 1600

@@ -10,11 +10,11 @@ from functools import partial
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Split
+from phiproxy.sql.split.writes.assigned_values import Written
 from phiproxy.sql.split.writes.computed_values import computed_values
 from phiproxy.sql.split.writes.conflict_target import computed_of_row
 from phiproxy.sql.split.writes.conflicts import computed_conflicts
 from phiproxy.sql.split.writes.split_again import of_write, split_again
-from phiproxy.sql.split.writes.written import Written
 from phiproxy.sql.text.token_spans import Spans
 
 

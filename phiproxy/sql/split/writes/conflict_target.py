@@ -10,12 +10,12 @@ from phiproxy.policy.signatures import Type
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Rest
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
-from phiproxy.sql.split.tables import type_of
+from phiproxy.sql.split.tables_and_columns import type_of
+from phiproxy.sql.split.writes.assigned_values import ALIAS, COLUMN, Given, Written
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.composition import Stored, given_rows
 from phiproxy.sql.split.writes.row_keys import RowKey, table_of
 from phiproxy.sql.split.writes.targets import Target
-from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, Written
 from phiproxy.sql.text.parse import Node, messages, only, strings
 from phiproxy.types.declared import DeclaredType
 
@@ -35,6 +35,8 @@ def computed_of_row(write: Written) -> tuple[list[Given], list[Node]]:
     asked = [one.node for one in (*computed, *(one for one in write.conflict if not one.column))]
     if write.kind != "InsertStmt" or write.waiting is not None or not asked:
         raise Impossible("nothing is computed of a row that may be there")
+    if write.body.get("override") == "OVERRIDING_USER_VALUE":  # of an identity column EXCLUDED has what is drawn
+        raise RefusedWithHint("a proposed value that a default takes the place of", GIVEN)
     return computed, asked
 
 

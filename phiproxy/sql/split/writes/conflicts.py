@@ -26,8 +26,9 @@ from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.split.rest_nodes import check_rest, check_rows, row_references
 from phiproxy.sql.split.same_answers import AT_EACH_CALL, VOLATILE
 from phiproxy.sql.split.statement import Calls, Whole
-from phiproxy.sql.split.tables import TableColumn, mentioned, needed, tables
+from phiproxy.sql.split.tables_and_columns import TableColumn, mentioned, needed, tables
 from phiproxy.sql.split.values import ServerValue, server_values
+from phiproxy.sql.split.writes.assigned_values import ALIAS, Given, Written, assigned_rows
 from phiproxy.sql.split.writes.checks import answered
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composed_select import of_client, settled_types, types_of
@@ -48,7 +49,6 @@ from phiproxy.sql.split.writes.drawn import is_drawn
 from phiproxy.sql.split.writes.drawn_order import ASKED_FIRST, check_drawn_of_conflict, draws_before_conflict
 from phiproxy.sql.split.writes.row_keys import RowKey, row_keys, sets_key, shows_all
 from phiproxy.sql.split.writes.targets import carried_as
-from phiproxy.sql.split.writes.written import ALIAS, Given, Written, assigned_rows
 from phiproxy.sql.text.parse import parse
 from phiproxy.sql.text.token_spans import Spans
 from phiproxy.types.declared import DeclaredType
@@ -159,9 +159,9 @@ def _upsert(a: Analysis, spans: Spans, write: Written) -> _Upsert:
         raise RefusedWithHint("rows in conflict that a view may not show", HIDDEN)
     if len({tuple(row) for row in rows}) > 1:
         raise Impossible("rows of different columns")
-    if check_drawn_of_conflict(a, write) and draws_before_conflict(write):
-        raise RefusedWithHint("what is drawn before is computed first", ASKED_FIRST)
     keys = list(conflict_keys(write.body["onConflictClause"], target))
+    if check_drawn_of_conflict(a, write, keys) and draws_before_conflict(write):
+        raise RefusedWithHint("what is drawn before is computed first", ASKED_FIRST)
     excluded = frozenset(excluded_columns(asked))
     for row in rows:
         if any(key not in row or row[key].computed or "SetToDefault" in row[key].node for key in keys):
@@ -194,6 +194,8 @@ def _source(upsert: _Upsert, computed: _Computed) -> Composed:
     source.add(f") AS {_ROWS} ({', '.join([_ROW, *names])}), ", upsert.write.clauses.relation, f" WHERE {equal}")
     changed = {one.column for one in upsert.write.conflict}
     lock = "FOR UPDATE" if sets_key(upsert.a, upsert.write.target, changed) else "FOR NO KEY UPDATE"
+    if drawn and len(upsert.rows) > 1:  # they are locked, and draw, in the order in which they are proposed
+        source.add(f" ORDER BY {_ROWS}.{_ROW}")
     return source.add(f" {lock} OF {label}{f') AS {_LOCKED}' if drawn else ''}")
 
 

@@ -18,7 +18,8 @@ from phiproxy.sql.result import Split
 from phiproxy.sql.split.clauses import from_clause
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.remaining import bodies
-from phiproxy.sql.split.tables import mentioned
+from phiproxy.sql.split.tables_and_columns import mentioned
+from phiproxy.sql.split.writes.assigned_values import ALIAS, COLUMN, Given, Written, reads_ctes
 from phiproxy.sql.split.writes.clear_values import clear_outputs
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.composed_select import types_of
@@ -42,7 +43,6 @@ from phiproxy.sql.split.writes.merged_rows import calls_volatile
 from phiproxy.sql.split.writes.row_keys import RowKey, row_keys, sets_key, shows_all
 from phiproxy.sql.split.writes.targets import carried_as, check_assigned
 from phiproxy.sql.split.writes.values_in_with import is_settled
-from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, Written, reads_ctes
 from phiproxy.sql.text.parse import location, messages, only, strings
 from phiproxy.sql.text.token_spans import Spans
 

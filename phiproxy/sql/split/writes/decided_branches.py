@@ -16,6 +16,7 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Split
 from phiproxy.sql.split.branches import condition_span
 from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.split.writes.assigned_values import Written
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composed_select import types_of
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition
@@ -24,7 +25,6 @@ from phiproxy.sql.split.writes.described import described
 from phiproxy.sql.split.writes.drawn import is_called_where_reached, is_drawn
 from phiproxy.sql.split.writes.split_again import of_write, split_again
 from phiproxy.sql.split.writes.updated_and_deleted_rows import computed_rows
-from phiproxy.sql.split.writes.written import Written
 from phiproxy.sql.text.parse import Node, location, only, strings
 from phiproxy.sql.text.token_spans import OPEN, Spans
 from phiproxy.types.declared import DeclaredType

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.context import Analysis
+from phiproxy.sql.split.writes.assigned_values import Given, Written, tells_rows, written
 from phiproxy.sql.split.writes.clauses import Clauses
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.inner_write import InnerWrite
 from phiproxy.sql.split.writes.targets import Target, cast_to, is_text
-from phiproxy.sql.split.writes.written import Given, Written, tells_rows, written
 from phiproxy.sql.text.token_spans import Spans
 
 

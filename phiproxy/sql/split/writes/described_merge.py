@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from phiproxy.sql.context import Analysis
+from phiproxy.sql.split.writes.assigned_values import ALIAS
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.described import add_given, has_parameter
 from phiproxy.sql.split.writes.drawn import called_by_server
 from phiproxy.sql.split.writes.merge_clauses import Merge
-from phiproxy.sql.split.writes.written import ALIAS
 from phiproxy.sql.text.parse import Node, location, messages, strings
 from phiproxy.sql.text.token_spans import OPEN, Spans
 

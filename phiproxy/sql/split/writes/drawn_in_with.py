@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.split.impossible import RefusedWithHint
 from phiproxy.sql.split.same_answers import AT_EACH_CALL, DRAWN
+from phiproxy.sql.split.writes.assigned_values import Given, Written
 from phiproxy.sql.split.writes.drawn import calls_in, is_drawn, name_of
 from phiproxy.sql.split.writes.drawn_order import ASKED_FIRST, draws_of_another, fires_for_rows, may_default
 from phiproxy.sql.split.writes.inner_write import writes_in_with
-from phiproxy.sql.split.writes.written import Given, Written
 from phiproxy.sql.text.parse import Node, only
 
 

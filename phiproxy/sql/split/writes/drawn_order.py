@@ -6,18 +6,18 @@ VALUES, and those of a query, in the order in which they are listed, and the oth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from phiproxy.policy.catalog import CatalogColumn, Drawn, Relation
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.split.impossible import RefusedWithHint
 from phiproxy.sql.split.same_answers import AT_EACH_CALL, DRAWN, VOLATILE
+from phiproxy.sql.split.writes.assigned_values import Given, Written
 from phiproxy.sql.split.writes.checks import names_sequences, sequence_name
 from phiproxy.sql.split.writes.drawn import calls_in, is_called_where_reached, is_drawn, name_of
 from phiproxy.sql.split.writes.merge_clauses import Merge, When
 from phiproxy.sql.split.writes.row_keys import table_of
-from phiproxy.sql.split.writes.written import Given, Written
 from phiproxy.sql.text.parse import Node
 
 ASKED_FIRST = "Ask for it first, as SELECT nextval('…'), in the same transaction, and give what it answers as a parameter."
@@ -74,10 +74,11 @@ def check_drawn(a: Analysis, write: Written, taken: Sequence[Given], *, behind: 
     return _defaults(a, write, drawing, several=several, behind=behind)
 
 
-def check_drawn_of_conflict(a: Analysis, write: Written) -> bool:
+def check_drawn_of_conflict(a: Analysis, write: Written, keys: Collection[str]) -> bool:
     """Tell whether what DO UPDATE sets is drawn; RefusedWithHint where PostgreSQL may draw in another order than source and write.
 
-    PostgreSQL draws it behind all of the proposed row, for a row that is there.
+    PostgreSQL draws it behind all of the proposed row, for a row that is there. ``keys`` are the columns of the unique index: of
+    several proposed rows one that sets them might take away the conflict of the next.
 
     INSERT INTO patients (id, notes) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET notes = EXCLUDED.notes || nextval('numbers')
     → source: SELECT phi_locked.phi_row, phi_locked.notes, …, nextval('numbers') FROM (SELECT … FROM (VALUES (1::int4,
@@ -87,17 +88,20 @@ def check_drawn_of_conflict(a: Analysis, write: Written) -> bool:
     drawing = [one for one in write.conflict if is_drawn(one.node)]
     if signatures is None or not drawing:
         return False
-    if len(write.clauses.rows) != 1 or write.clauses.updated_where is not None:
-        raise RefusedWithHint("values that are drawn for some of several rows", ASKED_FIRST)
+    if write.clauses.updated_where is not None:
+        raise RefusedWithHint("values that are drawn for some rows in conflict", ASKED_FIRST)
     if relation.kind not in "rp" or relation.statement_triggers or any(one.diverted for one in _with_partitions(a, relation)):
         raise RefusedWithHint("what may draw before it", ASKED_FIRST)
+    several = len(write.clauses.rows) != 1
+    if several and (fires_for_rows(a, write) or any(one.column in keys for one in write.conflict)):
+        raise RefusedWithHint("a row before may decide what is drawn, or whether a row is in conflict", ASKED_FIRST)
     if not names_sequences(a) or not all(one.computed and is_called_where_reached(one.node, signatures) for one in drawing):
         raise RefusedWithHint("something that is not drawn for each row in conflict", ASKED_FIRST)
     places = [place_of(relation, one.column) for one in drawing]
     words = [one.column for one in write.conflict if "SetToDefault" in one.node]
     if places != sorted(places) or any(_draws(relation.column(name)) is not None for name in words):
         raise RefusedWithHint("values that are drawn in another order than that of the columns", ASKED_FIRST)
-    _check_others(a, write, drawing, several=False)
+    _check_others(a, write, drawing, several=several)
     return True
 
 
@@ -136,9 +140,10 @@ def _defaults_of(relation: Relation, when: When) -> list[Default]:
 
 
 def draws_before_conflict(write: Written) -> bool:
-    """Tell whether the proposed row of an INSERT is drawn in part: a value of VALUES, or a default."""
-    given = {one.column for one in write.values if "SetToDefault" not in one.node}
-    defaults = (column for column in write.target.relation.columns if column.name not in given)
+    """Tell whether a proposed row of an INSERT is drawn in part: a value of VALUES, or a default."""
+    words = {one.column for one in write.values if "SetToDefault" in one.node}
+    left_out = {column.name for column in write.target.relation.columns} - {one.column for one in write.values}
+    defaults = (column for column in write.target.relation.columns if column.name in words | left_out)
     return any(is_drawn(one.node) for one in write.values) or any(_draws(column) is not None for column in defaults)
 
 

@@ -10,8 +10,8 @@ from phiproxy.sql.expressions.user_types import find_types, note_declared
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.remaining import bodies
+from phiproxy.sql.split.writes.assigned_values import Written, written
 from phiproxy.sql.split.writes.composed import Composed, Span
-from phiproxy.sql.split.writes.written import Written, written
 from phiproxy.sql.text.parse import Node, location, only, parse, strings
 from phiproxy.sql.text.token_spans import OPEN, Spans
 

@@ -16,6 +16,7 @@ from phiproxy.policy.physical_columns import visible_columns
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Split
 from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.split.writes.assigned_values import ALIAS, COLUMN, Given, Written, output_span, written
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition
 from phiproxy.sql.split.writes.described import described_around
@@ -24,7 +25,6 @@ from phiproxy.sql.split.writes.inner_write import InnerWrite, all_writes, inner_
 from phiproxy.sql.split.writes.row_keys import base_of, table_of
 from phiproxy.sql.split.writes.targets import Target
 from phiproxy.sql.split.writes.updated_and_deleted_rows import add_chosen, add_write, clear_of, stored_of, values_of_rows
-from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, Written, output_span, written
 from phiproxy.sql.text.parse import Node, messages, only, strings
 from phiproxy.sql.text.token_spans import Spans
 from phiproxy.sql.values.operands import as_operand

@@ -9,6 +9,7 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Split
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.statement import Calls
+from phiproxy.sql.split.writes.assigned_values import ALIAS, COLUMN, Written, reads_ctes
 from phiproxy.sql.split.writes.clear_values import clear_outputs
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.composed_select import types_of
@@ -16,7 +17,6 @@ from phiproxy.sql.split.writes.composition import Parts, Stored, composition_or_
 from phiproxy.sql.split.writes.described import described
 from phiproxy.sql.split.writes.drawn_order import changing_of, check_drawn
 from phiproxy.sql.split.writes.targets import carried_as
-from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Written, reads_ctes
 from phiproxy.sql.text.parse import only
 from phiproxy.sql.text.token_spans import Spans
 

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.relations import meant_relation
 from phiproxy.sql.split.impossible import RefusedWithHint
+from phiproxy.sql.split.writes.assigned_values import Given
 from phiproxy.sql.split.writes.composed import Span
 from phiproxy.sql.split.writes.drawn import beside_drawn, calls_in, is_called_where_reached, is_changing, is_drawn, name_of
 from phiproxy.sql.split.writes.drawn_order import ASKED_FIRST
 from phiproxy.sql.split.writes.merge_clauses import Merge, When
 from phiproxy.sql.split.writes.merge_source import column_names, derived_values
 from phiproxy.sql.split.writes.returned_beside import reference_span
-from phiproxy.sql.split.writes.written import Given
 from phiproxy.sql.text.parse import Node, messages, only, strings
 from phiproxy.sql.text.token_spans import Spans
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from phiproxy.errors import StatementRefused
 from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.split.writes.assigned_values import Given, assigned, given_value
 from phiproxy.sql.split.writes.clauses import Assignment, assignment, items, level, span_of, with_span
 from phiproxy.sql.split.writes.composed import Span
 from phiproxy.sql.split.writes.targets import Target
-from phiproxy.sql.split.writes.written import Given, assigned, given_value
 from phiproxy.sql.text.parse import Node, Statement, location, only
 from phiproxy.sql.text.token_spans import OPEN, SEMICOLON, Spans
 

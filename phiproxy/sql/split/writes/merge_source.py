@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.split.clauses import where
 from phiproxy.sql.split.remaining import bodies
-from phiproxy.sql.split.tables import mentioned
+from phiproxy.sql.split.tables_and_columns import mentioned
 from phiproxy.sql.split.writes.clauses import items, level, span_of
 from phiproxy.sql.split.writes.composed import Span
 from phiproxy.sql.split.writes.merge_clauses import Merge

@@ -14,7 +14,8 @@ from phiproxy.sql.resolve.scope import SYSTEM_COLUMNS
 from phiproxy.sql.result import Split, Waiting
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.remaining import bodies
-from phiproxy.sql.split.tables import mentioned
+from phiproxy.sql.split.tables_and_columns import mentioned
+from phiproxy.sql.split.writes.assigned_values import ALIAS, COLUMN, Given, Written, reads_others
 from phiproxy.sql.split.writes.clauses import Clauses
 from phiproxy.sql.split.writes.clear_values import clear_values
 from phiproxy.sql.split.writes.composed import Composed, Span
@@ -31,7 +32,6 @@ from phiproxy.sql.split.writes.returned_beside import Beside, kept_beside, retur
 from phiproxy.sql.split.writes.row_keys import RowKey, row_keys, sets_key, table_of
 from phiproxy.sql.split.writes.split_again import split_again
 from phiproxy.sql.split.writes.targets import BY_COMMAND, target_of
-from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, Written, reads_others
 from phiproxy.sql.text.parse import Node, messages, strings
 from phiproxy.sql.text.token_spans import Spans
 from phiproxy.sql.values.operands import as_operand

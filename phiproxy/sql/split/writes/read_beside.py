@@ -17,7 +17,8 @@ from phiproxy.sql.result import Split
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.pieces import table_span
 from phiproxy.sql.split.remaining import bodies
-from phiproxy.sql.split.tables import Table, TableColumn, mentioned, needed, tables
+from phiproxy.sql.split.tables_and_columns import Table, TableColumn, mentioned, needed, tables
+from phiproxy.sql.split.writes.assigned_values import ALIAS, COLUMN, KEPT, Given, others_of
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition_or_apart
 from phiproxy.sql.split.writes.described import described_around
@@ -31,7 +32,6 @@ from phiproxy.sql.split.writes.updated_and_deleted_rows import (
     stored_of,
     values_of_rows,
 )
-from phiproxy.sql.split.writes.written import ALIAS, COLUMN, KEPT, Given, others_of
 from phiproxy.sql.text.parse import Node, messages, only, strings
 from phiproxy.sql.text.token_spans import Spans
 from phiproxy.types.declared import DeclaredType

@@ -25,8 +25,9 @@ from phiproxy.sql.split.rest_text import joined_items, listed_stars, numbered, t
 from phiproxy.sql.split.source_and_rest import Described, row_types, split_over_writes
 from phiproxy.sql.split.sources import Source
 from phiproxy.sql.split.statement import Whole
-from phiproxy.sql.split.tables import TableColumn, mentioned, needed, tables
+from phiproxy.sql.split.tables_and_columns import TableColumn, mentioned, needed, tables
 from phiproxy.sql.split.values import of_server, server_values
+from phiproxy.sql.split.writes.assigned_values import ALIAS, KEPT, Written, keeps, reads_others, tells_rows, written
 from phiproxy.sql.split.writes.clauses import Clauses
 from phiproxy.sql.split.writes.composed import Composed, Span, client_spans
 from phiproxy.sql.split.writes.composed_select import of_client
@@ -34,7 +35,6 @@ from phiproxy.sql.split.writes.inner_write import inner_write, kept_queries
 from phiproxy.sql.split.writes.merge_clauses import Merge, merge_of
 from phiproxy.sql.split.writes.merge_source import derived_values
 from phiproxy.sql.split.writes.targets import target_of
-from phiproxy.sql.split.writes.written import ALIAS, KEPT, Written, keeps, reads_others, tells_rows, written
 from phiproxy.sql.text.parse import Node, Statement, location, messages, only, parse, strings
 from phiproxy.sql.text.token_spans import OPEN, Spans
 from phiproxy.sql.writes.insert_update_delete import OLD_AND_NEW

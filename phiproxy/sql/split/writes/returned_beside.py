@@ -18,11 +18,11 @@ from phiproxy.sql.pg_errors.names_and_signatures import Output
 from phiproxy.sql.resolve.outputs_without_as import output_name
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.statement import Whole
+from phiproxy.sql.split.writes.assigned_values import ALIAS, COLUMN, KEPT, Written
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composed_select import read_of
 from phiproxy.sql.split.writes.composition import Stored
 from phiproxy.sql.split.writes.targets import carried_as
-from phiproxy.sql.split.writes.written import ALIAS, COLUMN, KEPT, Written
 from phiproxy.sql.text.parse import Node, location, messages, only, strings
 from phiproxy.sql.text.token_spans import Spans
 

@@ -14,7 +14,7 @@ from phiproxy.policy.signatures import Type
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.relations import meant_relation
 from phiproxy.sql.split.impossible import Impossible
-from phiproxy.sql.split.tables import type_of
+from phiproxy.sql.split.tables_and_columns import type_of
 from phiproxy.sql.split.writes.clear_leaves import ClearLeaves, clear_leaves, rows_of
 from phiproxy.sql.text.parse import Node
 from phiproxy.sql.writes.assignment import columns_of

@@ -13,6 +13,7 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Split
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.statement import Calls
+from phiproxy.sql.split.writes.assigned_values import ALIAS, COLUMN, Given, Written, others_of, reads_ctes
 from phiproxy.sql.split.writes.carried import carried
 from phiproxy.sql.split.writes.checks import Value
 from phiproxy.sql.split.writes.clear_values import clear_outputs
@@ -25,7 +26,6 @@ from phiproxy.sql.split.writes.merge_source import derived_values, equalities, w
 from phiproxy.sql.split.writes.returned_beside import Beside, kept_beside, returned_beside, stored_beside
 from phiproxy.sql.split.writes.row_keys import row_keys, sets_key, table_of
 from phiproxy.sql.split.writes.targets import BY_COMMAND
-from phiproxy.sql.split.writes.written import ALIAS, COLUMN, Given, Written, others_of, reads_ctes
 from phiproxy.sql.text.parse import location, only, strings
 from phiproxy.sql.text.token_spans import Spans
 

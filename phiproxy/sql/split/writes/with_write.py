@@ -12,6 +12,7 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Split
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.source_and_rest import split_over_writes
+from phiproxy.sql.split.writes.assigned_values import Given
 from phiproxy.sql.split.writes.checks import answered, check_apart, check_whatever_is_given
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.composed_select import described_of
@@ -23,7 +24,6 @@ from phiproxy.sql.split.writes.returned import over_returned
 from phiproxy.sql.split.writes.returned_beside import returned_beside
 from phiproxy.sql.split.writes.targets import carried_as
 from phiproxy.sql.split.writes.updated_and_deleted_rows import add_chosen, add_write, clear_of, stored_of, values_of_rows
-from phiproxy.sql.split.writes.written import Given
 from phiproxy.sql.text.token_spans import Spans
 
 

@@ -14,6 +14,7 @@ from phiproxy.sql.context import Analysis, Context
 from phiproxy.sql.result import Split, Waiting
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
+from phiproxy.sql.split.writes.assigned_values import Written, written
 from phiproxy.sql.split.writes.clear_leaves import LeafMoved
 from phiproxy.sql.split.writes.computed_proposals import computed_proposals
 from phiproxy.sql.split.writes.computed_returning import computed_returning
@@ -31,7 +32,6 @@ from phiproxy.sql.split.writes.row_by_row import check_row_by_row
 from phiproxy.sql.split.writes.updated_and_deleted_rows import computed_rows
 from phiproxy.sql.split.writes.values_in_with import computed_values_in_with
 from phiproxy.sql.split.writes.with_write import computed_around_writes, computed_over_write, computed_write
-from phiproxy.sql.split.writes.written import Written, written
 from phiproxy.sql.text.parse import Statement
 from phiproxy.sql.text.token_spans import Spans
 

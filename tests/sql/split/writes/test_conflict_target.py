@@ -56,6 +56,24 @@ def test_with_triggers_before_it_is_of_the_row_that_is_there(text: str) -> None:
         assert "place of EXCLUDED" in (hint or "")
 
 
+@pytest.mark.parametrize("text", [INTO, SEVERAL, OF_A_QUERY])
+def test_a_proposed_value_that_a_default_takes_the_place_of(text: str) -> None:
+    for word, taken in (("SYSTEM", True), ("USER", False)):
+        overriding = text.replace("email) ", f"email) OVERRIDING {word} VALUE ", 1)
+        split, _ = _split(overriding + "'!'")
+        assert (split is not None) == taken
+
+
+@pytest.mark.parametrize("triggers", ["row_triggers", "diverted", "statement_triggers"])
+def test_triggers_may_look_at_what_rows_before_have_drawn(triggers: str) -> None:
+    several = SEVERAL.replace("(mrn, email)", "(mrn, id)").replace("'b'", "1").replace("'d'", "2") + "nextval('numbers')"
+    split, _ = _split(several)
+    assert split is not None
+    split, hint = _split(several, **{triggers: True})
+    assert split is None
+    assert "SELECT nextval" in (hint or "")
+
+
 @pytest.mark.parametrize("by_command", [True, False])
 def test_what_is_chosen_by_the_plaintext_needs_policies_for_all_commands(*, by_command: bool) -> None:
     statements = (

@@ -8,7 +8,7 @@ from phiproxy.sql.context import Analysis, Context
 from phiproxy.sql.pg_errors.verdict import types
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible
-from phiproxy.sql.split.tables import tables
+from phiproxy.sql.split.tables_and_columns import tables
 from phiproxy.sql.split.writes.traces import Traces
 from phiproxy.sql.text.parse import parse
 from tests.fixtures.model import VIEW, planner

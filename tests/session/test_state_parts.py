@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from phiproxy.session.parts import SearchPath, SyncGroups, TextSettings, ValueStyles
+from phiproxy.session.state_parts import SearchPath, SyncGroups, TextSettings, ValueStyles
 from phiproxy.types.styles import Styles
 from phiproxy.wire.encodings import UTF8
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from phiproxy.errors import ColumnMasked, MalformedMessage, PathNeeded, PhiproxyError
+from phiproxy.plan.counted_subjects import Collected, Whom, whom
+from phiproxy.plan.statement_record import NOTHING, Shape, Touched
 from phiproxy.plan.subjects_of_execution import Noted
-from phiproxy.plan.touched import NOTHING, Shape, Touched
-from phiproxy.plan.whom import Collected, Whom, whom
-from phiproxy.session.parts import Executing, Opening
 from phiproxy.session.pipeline import Expected, Kind
 from phiproxy.session.state import State
+from phiproxy.session.state_parts import Executing, Opening
 from phiproxy.session.trail import Execution, Phase, not_recorded, rows_of
 from phiproxy.wire.fields import bind_names
 from phiproxy.wire.messages import decode_execute, decode_parse, decode_query

@@ -11,7 +11,7 @@ from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.planner import Planner
 from phiproxy.plan.split_plan import EngineFacts, SplitPlan
 from phiproxy.plan.statement_plan import StatementPlan
-from phiproxy.plan.unanswered import perhaps_unanswered, unanswered, unanswered_constants, unanswered_inputs
+from phiproxy.plan.values_no_index_answers import perhaps_unanswered, unanswered, unanswered_constants, unanswered_inputs
 from phiproxy.plan.without_engine import WITH_ENGINE
 from phiproxy.sql.result import Waiting
 from phiproxy.types.styles import Styles

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from phiproxy.documents.paths import Key, text_step
+from phiproxy.documents.path_operators import Key, text_step
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Waiting

@@ -3,7 +3,7 @@
 import pytest
 
 from phiproxy.plan.planner import Planner
-from phiproxy.plan.touched import NOTHING, Touched, shape
+from phiproxy.plan.statement_record import NOTHING, Touched, shape
 from tests.plan.test_templates import VIEW, fresh
 
 

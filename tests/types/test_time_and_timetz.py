@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from phiproxy.errors import ValueRefused
 from phiproxy.types.codec import Codec
 from phiproxy.types.styles import Styles
-from phiproxy.types.times import TIME, TIMETZ
+from phiproxy.types.time_and_timetz import TIME, TIMETZ
 from tests.types import moments
 from tests.types.against import agree, agree_on_assignment, batches, lists, refuses_alike
 from tests.types.server import Oracle

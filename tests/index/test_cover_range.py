@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phiproxy.index.periods import Axis, Period, Unbounded, axis, cover, period, span
+from phiproxy.index.cover_range import Axis, Period, Unbounded, axis, cover, period, span
 from phiproxy.index.spelling import Column, read
 from phiproxy.index.transform import transform
 from phiproxy.types.calendar import date_of, day_of

@@ -9,7 +9,13 @@ from phiproxy.errors import ValueRefused
 from phiproxy.plan.refused_inputs import before_refused, first_refused
 from phiproxy.plan.split_plan import SplitPlan
 from phiproxy.plan.statement_plan import ScriptPlan, StatementPlan
-from phiproxy.plan.unanswered import Unanswered, perhaps_unanswered, unanswered, unanswered_constants, unanswered_inputs
+from phiproxy.plan.values_no_index_answers import (
+    Unanswered,
+    perhaps_unanswered,
+    unanswered,
+    unanswered_constants,
+    unanswered_inputs,
+)
 from phiproxy.session import slow_work, split_statements, split_write_messages
 from phiproxy.session.bound_parameters import converted, counted_formats, formed_by
 from phiproxy.session.named_objects import renewed

@@ -14,9 +14,9 @@ from phiproxy.crypto.keyring import DataKey
 from phiproxy.errors import PhiproxyError
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.planner import Planner
-from phiproxy.plan.touched import Shape, Touched
-from phiproxy.session import executions
-from phiproxy.session.parts import EndUser, Opening
+from phiproxy.plan.statement_record import Shape, Touched
+from phiproxy.session import audited_executions
+from phiproxy.session.state_parts import EndUser, Opening
 from phiproxy.session.trail import Execution, NotRecorded, Phase, rows_of
 from tests.clinic_model import CATALOG, PROTECTION
 from tests.session import frames as f
@@ -100,8 +100,8 @@ def test_bit_by_bit(play: Screenplay, size: int) -> None:
 def test_the_first_half_is_recorded_before_something_is_shown(play: Screenplay) -> None:
     play.session.from_client(GROUP)
     play.session.from_server(b"".join(REPLIES[:3]))
-    executions.begins(play.session)
-    executions.begins(play.session)
+    audited_executions.begins(play.session)
+    audited_executions.begins(play.session)
     play.session.from_server(b"".join(REPLIES[3:]))
     assert told(play) == [(Phase.BEGINS, {}, None, None), (Phase.ENDS, OPENED, "00000", 2)]
 
@@ -115,8 +115,8 @@ def test_what_fails_in_between_has_its_sqlstate(play: Screenplay) -> None:
 def test_a_conversation_that_is_cut_off_says_so(play: Screenplay) -> None:
     play.session.from_client(GROUP)
     play.session.from_server(b"".join(REPLIES[:3]))
-    executions.cut_off(play.session)
-    executions.cut_off(play.session)
+    audited_executions.cut_off(play.session)
+    audited_executions.cut_off(play.session)
     assert told(play) == [(Phase.WHOLE, {"public.patients.ssn": 1, "public.patients.mrn": 1}, "08006", None)]
 
 
@@ -129,7 +129,7 @@ def test_a_refusal_is_recorded_without_its_constants(play: Screenplay) -> None:
 def test_nothing_protected_runs_while_nothing_takes_records(play: Screenplay) -> None:
     cast("FakeTrail", play.session.trail).failing = True
     with pytest.raises(NotRecorded):
-        executions.check_recordable(play.session)
+        audited_executions.check_recordable(play.session)
     play.session.to_server.clear()
     play.session.from_client(GROUP)
     assert SECRET not in b"".join(play.session.to_server)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phiproxy.documents.paths import ABSENT, Key, KeyOrPosition, Path, Position, text_step
+from phiproxy.documents.path_operators import ABSENT, Key, KeyOrPosition, Path, Position, text_step
 from phiproxy.types.json_types import parse
 
 

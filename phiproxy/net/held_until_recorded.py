@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from phiproxy.net.leg import BUFFER, Leg
-from phiproxy.session import executions
+from phiproxy.session import audited_executions
 from phiproxy.session.core import Session
 
 
@@ -33,7 +33,7 @@ class Unrecorded:
         if self._dropped:
             return  # only why is still said, and nobody lets go of that again
         if session.pipeline.queue and session.to_client:
-            executions.begins(session)
+            audited_executions.begins(session)
         ticket = session.unrecorded
         if not (ticket or kept or self._awaited):
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from phiproxy.plan.whom import Collected, Whom, whom
+from phiproxy.plan.counted_subjects import Collected, Whom, whom
 from phiproxy.sql.result import Given, Subject
 
 ROWS = Subject("p.id", "integer", output=0)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from phiproxy.errors import PhiproxyError
 from phiproxy.plan.copy_sealing import CopyIn
+from phiproxy.plan.counted_subjects import Collected
 from phiproxy.plan.planner import Planner
-from phiproxy.plan.whom import Collected
 from phiproxy.session.pipeline import Expected
 from phiproxy.types.styles import Styles
 from phiproxy.wire.encodings import UTF8, Encoding

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from phiproxy.net.held_until_recorded import Unrecorded
 from phiproxy.net.leg import BUFFER, Leg
-from phiproxy.net.unrecorded import Unrecorded
 from tests.session.screenplay import Screenplay
 
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from phiproxy.errors import ConfigError
-from phiproxy.jobs.kinds import KINDS, kind_of
 from phiproxy.jobs.records import Job
+from phiproxy.jobs.run_or_abort import KINDS, kind_of
 
 
 def test_kinds() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from phiproxy.engine.failures import LimitExceeded
-from phiproxy.engine.source import COPY_BEGIN, COPY_END, Column, ColumnType, Counted, arrays, copied, table_of, unnested
+from phiproxy.engine.rows_into_engine import COPY_BEGIN, COPY_END, Column, ColumnType, Counted, arrays, copied, table_of, unnested
 from phiproxy.errors import WireError
 from phiproxy.wire.arrays import array_from_binary
 from phiproxy.wire.copy_binary import BinaryCodec

@@ -29,8 +29,8 @@ from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.protection import Protection
 from phiproxy.policy.registry_layout import Layout
 from phiproxy.seen_database import SeenDatabase
-from phiproxy.session.parts import Acting, EndUser, Fence, Opening
 from phiproxy.session.state import Database, Observer
+from phiproxy.session.state_parts import Acting, EndUser, Fence, Opening
 
 log = structlog.get_logger("phiproxy.database")
 

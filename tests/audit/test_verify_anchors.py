@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from phiproxy.audit.anchored import Witnessed, check_anchors
 from phiproxy.audit.records import canonical
+from phiproxy.audit.verify_anchors import Witnessed, check_anchors
 from phiproxy.errors import ConfigError
 
 NOTE = b"checkpoint\n"
