@@ -382,6 +382,14 @@ def test_the_incident_file_of_a_compromise_says_who_has_read_it(site: Site, conn
     assert [row[3] for row in rows] == [str(opened)]
     heads = [line for line in lines if re.fullmatch(r"- \S+\.one\.[0-9]+: [0-9]+ records, root \S{44}", line)]
     assert len(heads) == 1
+    until_recorded(site, kind="key", what="job done")
+    jobs = [record for record in log_of(site, kind="key") if record["subject"].startswith("job ")]
+    assert [(record["what"], record["from"], record["to"]) for record in jobs] == [
+        ("job started", None, "running"),
+        ("job done", "running", "done"),
+    ]
+    (subject,) = {record["subject"] for record in jobs}
+    assert re.match(r"job \d+, respond ", subject)
     no_secret_is_in(site, SSN, "Jane Doe")
 
 
