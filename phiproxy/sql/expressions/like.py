@@ -236,7 +236,9 @@ def _compare(
             how.pattern, matched.column, tests[i].alternative, ((")" if tests[i].everything else "") + closing).encode()
         )
         more = dataclasses.replace(operand, node=nodes[-1], wrapper=nodes[-1], casts=(), inserted=inserted)
-        a.use(more, use, operand.type_oid or (OWN if citext else TEXT_OID))
+        # Its casts stand in the text once, and cut or convert the value here too.
+        cast_to = operand.types if operand.own is None else operand.types[1:]
+        a.use(more, use, operand.type_oid or (OWN if citext else TEXT_OID), cast_to)
     a.rewrite(_head, how=how, column=matched.column, tests=tests)
     a.rewrite(_tail, how=how, tests=tests, nodes=nodes, column=matched.column)
 
