@@ -34,6 +34,7 @@ def insert(v: Verdict, body: Node, outer: Level | None) -> Outputs:
             excluded = replace(target, alias="excluded", schema=None)
             seen = Level([target, excluded], outer=outer)
             _set(v, body["onConflictClause"], target, seen)
+            _where(v, body["onConflictClause"], seen)
         outputs = _returning(v, body, level)
         _check_assigned_once(v, body.get("onConflictClause", {}))
         return outputs
@@ -144,6 +145,11 @@ def _set(v: Verdict, body: Node, target: Source, level: Level) -> list[Assigned]
     return assigned
 
 
+def _where(v: Verdict, body: Node, level: Level) -> None:
+    if "whereClause" in body:
+        condition(v, body["whereClause"], level, "WHERE")
+
+
 def _of_list(v: Verdict, ref: Node, level: Level) -> Node | None:
     """Return the value of ``(a, b) = (…, …)`` that is one column's; None of a query, whose outputs are only counted.
 
@@ -191,8 +197,7 @@ def update_or_delete(v: Verdict, body: Node, outer: Level | None) -> Outputs:
         level.own_star = None if level.own_star is None else [*target.columns, *level.star]
         level.sources.insert(0, target)
         # In the order of transformUpdateStmt: a parameter has the type that the first of these gives it.
-        if "whereClause" in body:
-            condition(v, body["whereClause"], level, "WHERE")
+        _where(v, body, level)
         outputs = _returning(v, body, level)
         _check_deduced(v, _set(v, body, target, level), [body])
         _check_targets(v, body, target)

@@ -35,6 +35,11 @@ MERGE = "MERGE INTO visits v USING patients p ON p.id = v.patient_id "
             "42804",
             'column "id" is of type integer but expression is of type character varying',
         ),
+        (
+            "INSERT INTO visits VALUES (1) ON CONFLICT (id) DO UPDATE SET room = 'x' WHERE visits.id = excluded.mrn",
+            "42883",
+            "operator does not exist: integer = character varying",
+        ),
         ("DELETE FROM log v USING patients p WHERE p.id = v.msg", "42883", "operator does not exist: integer = text"),
         ("DELETE FROM visits RETURNING mrn + 1", "42883", "operator does not exist: character varying + integer"),
         *(
