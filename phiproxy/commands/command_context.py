@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg
 from rich.console import Console
@@ -114,9 +114,22 @@ async def database(settings: Settings, policy: Policy) -> AsyncIterator[Connecti
             raise ConfigError(database_error(policy.database, error)) from None
 
 
+_OF_VALUES: Final = ("22", "P0")
+"""Classes of errors: of data, and of what functions of the application raise."""
+_OF_ENCODINGS: Final = {
+    "22021": "a stored text is not of the encoding that the database says it is of, or of none where that is SQL_ASCII",
+    "22P05": "a text has a character that the database's encoding does not have, or UTF8 does not",
+}
+
+
 def database_error(name: str, error: psycopg.Error) -> str:
-    """Return one line: the server's primary message, which names objects, never its DETAIL, which may quote a row."""
+    """Return one line: the server's primary message, which names objects, never its DETAIL, which may quote a row.
+
+    Of a value that something cannot be done with the message itself may be: ``invalid input syntax for type date: "…"``.
+    """
     text = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
+    if (error.sqlstate or "")[:2] in _OF_VALUES:
+        text = _OF_ENCODINGS.get(error.sqlstate or "", f"{type(error).__name__}, of which the server's words may quote a value")
     return f"database {name!r}: {text}" + (f" (SQLSTATE {error.sqlstate})" if error.sqlstate else "")
 
 
