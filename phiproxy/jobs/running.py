@@ -19,7 +19,7 @@ from phiproxy.jobs.batch_size import BatchSize
 from phiproxy.jobs.batches import Batch, Batches, Work
 from phiproxy.jobs.display import Display
 from phiproxy.jobs.records import Job, Progress, find_job, read_progress, state_of, write_progress
-from phiproxy.jobs.relations import Connection, Part, TableName, may_act_as, rows_of
+from phiproxy.jobs.relations import Connection, Identifier, Part, TableName, may_act_as, rows_of
 from phiproxy.jobs.scan import Scan
 from phiproxy.jobs.sight import SESSION, JobSite, Sight, become_replica
 from phiproxy.jobs.throttle import Limits, Throttle
@@ -209,7 +209,7 @@ class Run(Sight):
                 yield batch
 
     async def _has_wanted(self, scan: Scan) -> bool:
-        query = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {} t WHERE {})").format(sql.Identifier(*scan.part.name), scan.wanted)
+        query = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {} t WHERE {})").format(Identifier(*scan.part.name), scan.wanted)
         ((wanted,),) = await self.see(scan.part, query)
         return bool(wanted)
 

@@ -22,7 +22,7 @@ from phiproxy.keys.rotation import roll_data_key
 from phiproxy.keys.tenant_keks import Kek
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.physical_columns import hidden_beside, sealed_conditions, sealed_constant
-from phiproxy.policy.physical_documents import document_pattern, sealed_under
+from phiproxy.policy.physical_documents import document_pattern
 from phiproxy.policy.registry_layout import column_of
 from phiproxy.policy.view_rests import SEALED, sealed_in
 from phiproxy.wire.oids import BYTEA_OID
@@ -108,10 +108,11 @@ async def usage(conn: Connection, columns: Sequence[Column], key_id: int) -> lis
         qualified = sql.Identifier(schema, name)
         try:
             await conn.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(qualified))
-            value: str | bytes = document_pattern(key_id) if of_document else key_id.to_bytes(4, "big")
-            condition = sealed_under(column) if of_document else f"pg_catalog.substring({quote_ident(column)}, 6, 4) = %s"
-            query = sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {}").format(qualified, sql.SQL(condition))
-            (count,) = await one_row(conn, query, (value,))
+            under = "{}::text ~ {}" if of_document else "pg_catalog.substring({}, 6, 4) = {}"
+            value = sql.Literal(document_pattern(key_id) if of_document else key_id.to_bytes(4, "big"))
+            condition = sql.SQL(under).format(sql.Identifier(column), value)
+            query = sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {}").format(qualified, condition)
+            (count,) = await one_row(conn, query)
         except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable) as error:
             raise ConfigError(
                 f"{schema}.{name} cannot be looked through (SQLSTATE {error.sqlstate}), so the key may still be in use",
