@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -91,17 +92,29 @@ async def opened_kek(settings: Settings, policy: Policy) -> AsyncIterator[Kek]:
 
 
 @asynccontextmanager
-async def opened_registry(settings: Settings, policy: Policy, kek: Kek, older: Kek | None = None) -> AsyncIterator[Registry]:
-    """Open a policy's registry, verified; ``older``: the KEK that the registry key may still be under. Raises as of ``trusted``."""
+async def opened_registry(
+    settings: Settings, policy: Policy, kek: Kek, older: Kek | None = None, *, patience: float = 0.0
+) -> AsyncIterator[Registry]:
+    """Open a policy's registry, verified; ``older``: the KEK that the registry key may still be under. Raises as of ``trusted``.
+
+    ``patience``: for so many seconds it is waited for a lock that somebody has on it; 0: as the role's own settings say.
+    """
     async with database(settings, policy) as conn:
+        await wait_for_locks(conn, patience)
         try:
             trust = await trusted(conn, settings, policy, kek)
         except (ProviderDenied, ProviderMisconfigured) as error:
             if older is None or isinstance(error, NotAuthentic):
                 raise
             trust = await trusted(conn, settings, policy, older)
-    async with service_pool(settings, policy.database) as pool:
+    async with service_pool(settings, policy.database, configure=partial(wait_for_locks, patience=patience)) as pool:
         yield Registry(pool, trust)
+
+
+async def wait_for_locks(conn: Connection, patience: float) -> None:
+    """Have a session wait for locks for so many seconds; 0: as the role's own settings say. psycopg.Error."""
+    if patience:
+        await conn.execute(f"SET lock_timeout TO {patience * 1000:.0f}")
 
 
 @asynccontextmanager

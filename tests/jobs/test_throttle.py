@@ -114,7 +114,8 @@ async def test_a_standby_that_is_behind_and_wal_that_is_not_archived(monkeypatch
             assert (behind[0].startswith("standby standby is "), behind[0].endswith(" s behind"), behind[-1]) == (True, True, "")
             primary.execute("SELECT pg_switch_wal()")
             unarchived: list[str] = []
-            waiting = asyncio.get_running_loop().create_task(_told(Throttle(conn, Limits(lag=0, wal=1), unarchived.append), unarchived))
+            waits = Throttle(conn, Limits(lag=0, wal=1), unarchived.append)
+            waiting = asyncio.get_running_loop().create_task(_told(waits, unarchived))
             await until(lambda: bool(unarchived), "it does not wait for the archiver", 300)
             assert not waiting.done()
             primary.execute("ALTER SYSTEM SET archive_command TO 'true'")
