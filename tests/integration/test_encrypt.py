@@ -537,7 +537,15 @@ def test_what_other_schemes_have_encrypted(postgres_server: PostgresServer, tmp_
         for job in ("1", "2"):
             imported("jobs", "resume", job)
         cards = ("--from", "aes-ecb:hexkey@env:KEY", "--layout", "none,base64", "--pattern", r"\d{4}")
-        imported("encrypt", "public.patients.card", *cards)
+        card = "UPDATE patients SET card = %s WHERE id = 5"
+        for value in ("no card", "0005"):  # of a scheme that authenticates nothing it is the pattern that tells
+            with postgres_server.connect(site.sealed) as owner:
+                owner.execute(card, (base64.b64encode(padded(modes.ECB(), key, value)).decode(),))
+            if value == "no card":
+                said = imported("encrypt", "public.patients.card", *cards, check=False)
+                assert "public.patients, id 5: public.patients.card: it does not match --pattern" in said
+                assert value not in said
+        imported("jobs", "resume", "3")
         imported("encrypt", "public.members.mail", "--from", "aes-cbc:hexkey@env:KEY", "--layout", "hex", "--pattern", ".*@.*")
         imported("encrypt", "public.members.phone", "--from", "aes-gcm:hexkey@env:KEY", "--layout", "raw")
         imported("encrypt", "public.members.mrn")
