@@ -19,7 +19,8 @@ from phiproxy.long_values import LONG_VALUE, copied, holds
 from phiproxy.plan.column_ciphers import Ciphers, long_for
 from phiproxy.plan.convert_values import Steps, at_once, keys_spelled
 from phiproxy.plan.copy_subjects import RowSubjects
-from phiproxy.plan.document_ciphers import Macs, RowStoreFunction, of_binary
+from phiproxy.plan.document_ciphers import of_binary
+from phiproxy.plan.field_ciphers import Macs, RowStoreFunction
 from phiproxy.plan.masked_values import Shown, shown_masked
 from phiproxy.plan.result_columns import shown_in
 from phiproxy.plan.sealed_columns import ColumnStore, column_store

@@ -27,7 +27,6 @@ from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.division import Division, divide
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.rest_text import rest_text
-from phiproxy.sql.split.rows_of_one_source import rows_of
 from phiproxy.sql.split.sources import Written, together
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables_and_columns import tables
@@ -112,7 +111,7 @@ def _define(statement: Statement, text: bytes, context: Context) -> Answered:
     source = written.result()
     read_protected = _reveals(source, context) if source else None
     reveals = read_protected or (None,) * len(division.columns())
-    rows = rows_of(whole, division)
+    rows = division.rows(whole)
     read_rests = (sealed_in(context.catalog.views.get(table.relation.oid, "")) for table in read)
     over = tuple(dict.fromkeys(digest_of(sealed) for sealed in read_rests if sealed is not None))
     shown = [_column_of(whole, division, output) if rows != "other" else None for output in outputs]
