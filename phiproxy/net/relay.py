@@ -40,7 +40,7 @@ LINGER = 10.0
 # (a process that died looks the same), so what takes longer is cancelled, as for a client that is gone.
 HALF_CLOSED = 5.0
 # Between two long values that are given back, each of which takes a moment, a neighbour's question goes to the server and back.
-RESPITE = 0.001
+RESPITE = 0.005
 _READY_FOR_QUERY = b"Z\0\0\0\x05"
 
 
