@@ -16,7 +16,7 @@ from phiproxy.sql.context import Analysis, Context
 from phiproxy.sql.relations import qualified_relation, relation_of, rename, target_relation
 from phiproxy.sql.resolve.protected_values import CLEAR
 from phiproxy.sql.resolve.scope import Source, SourceColumn
-from phiproxy.sql.rewrite.kinds import Qualify
+from phiproxy.sql.rewrite.common_changes import Qualify
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.text.parse import Statement
 from tests.clinic_model import CATALOG, PATH, PROTECTION

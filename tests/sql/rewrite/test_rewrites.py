@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from phiproxy.sql.result import Edit, Occurrence
+from phiproxy.sql.rewrite.common_changes import ByRule, DropCast, Respell, TagColumn
 from phiproxy.sql.rewrite.draft import Draft, Insert, TextEdit
-from phiproxy.sql.rewrite.kinds import ByRule, DropCast, Respell, TagColumn
 from phiproxy.sql.rewrite.render import verify
 from phiproxy.sql.rewrite.rewrites import Rewrite, Rewrites, Step, carry_out, outside
 from phiproxy.sql.text.edited_tree import EditedTree
