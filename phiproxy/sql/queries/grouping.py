@@ -23,8 +23,8 @@ from phiproxy.sql.resolve.scope import Scope
 from phiproxy.sql.result import Edit
 from phiproxy.sql.rewrite.common_changes import ByRule, NullifToCase, Represent, Respell
 from phiproxy.sql.rewrite.draft import Draft, Insert
+from phiproxy.sql.rewrite.order_of_rewrites import Step
 from phiproxy.sql.rewrite.references_and_markers import expression_tree, is_reference
-from phiproxy.sql.rewrite.rewrites import Step
 from phiproxy.sql.text.parse import Node, location, messages, only, strings
 from phiproxy.sql.values.operands import as_operand, peel
 

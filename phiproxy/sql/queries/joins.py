@@ -24,8 +24,8 @@ from phiproxy.sql.resolve.protected_values import CLEAR, Clear, Combined, ListCo
 from phiproxy.sql.resolve.scope import Joined, Merged, Scope, Source, SourceColumn, beside, joined_of
 from phiproxy.sql.result import Edit
 from phiproxy.sql.rewrite.draft import Draft, Insert, TextEdit
+from phiproxy.sql.rewrite.order_of_rewrites import Step
 from phiproxy.sql.rewrite.references_and_markers import expression_tree, select_tree, spelled_text
-from phiproxy.sql.rewrite.rewrites import Step
 from phiproxy.sql.text.parse import Node, location, messages, only, strings
 from phiproxy.sql.values.type_resolution import Type, how_compared, merged
 from phiproxy.types.names import sql_name
