@@ -57,8 +57,8 @@ from phiproxy.sql.passes import analyse, shown_only
 from phiproxy.sql.pg_errors.verdict import rejection
 from phiproxy.sql.resolve.protected_values import ViewColumns
 from phiproxy.sql.result import Answered, Outcome, Refused, Split, Waiting
+from phiproxy.sql.rewrite.apply_edits import Rendered
 from phiproxy.sql.rewrite.blank_comments import blank_others
-from phiproxy.sql.rewrite.render import Rendered
 from phiproxy.sql.split.view_definition import is_over_expressions
 from phiproxy.sql.statements.utility import leaves_aborted, may_show_hidden
 from phiproxy.sql.text.audit_text import visible_shape

@@ -48,7 +48,7 @@ from phiproxy.policy.user_types import OwnType
 from phiproxy.sql.context import Context
 from phiproxy.sql.passes import analyse
 from phiproxy.sql.result import Occurrence, Refused
-from phiproxy.sql.rewrite.render import Rendered
+from phiproxy.sql.rewrite.apply_edits import Rendered
 from phiproxy.sql.split.any_kind import split_statement
 from phiproxy.sql.text.parse import parse
 from phiproxy.sql.values.uses import Absent, Define, Nullness, Plain, Renew, Search, Store
