@@ -26,8 +26,8 @@ from phiproxy.jobs.tenant_rows import Values, filling
 from phiproxy.keys.clear_columns import allow_clear, forbid_clear
 from phiproxy.keys.holds import end_hold, place_hold, unconfirmed, withdraw_hold
 from phiproxy.keys.key_state_changes import notify
+from phiproxy.keys.registry_checked_on_read import Change
 from phiproxy.keys.registry_schema import table as registry_table
-from phiproxy.keys.registry_verification import Change
 from phiproxy.net.catalog_reader import read_catalog
 from phiproxy.policy.identifiers import quote_ident
 

@@ -3,7 +3,7 @@
 ``policy.kek_schemes`` says which provider is a KEK URI's; its module, and with it any SDK, is imported when its scheme is used.
 
 The registry in the database, and what authenticates it:
-    registry, registry_schema, key_rows, layout_rows, authenticated_tables, manifest, anchoring, registry_verification,
+    registry, registry_schema, key_rows, layout_rows, authenticated_tables, manifest, anchoring, registry_checked_on_read,
     trusted_registry, counter_file, accept_rollback, registry_import, inventory, events, registered_collation
 
 Making keys, and a key's life:
