@@ -4,7 +4,7 @@
 
 The registry in the database, and what authenticates it:
     registry, registry_schema, key_rows, layout_rows, authenticated_tables, manifest, anchoring, registry_checked_on_read,
-    trusted_registry, counter_file, accept_rollback, registry_import, inventory, events, registered_collation
+    open_registry, counter_file, accept_rollback, registry_import, inventory, events, registered_collation
 
 Making keys, and a key's life:
     lifecycle, identities, slots, slot_activation, rotation, rewrap, key_state_changes, compromise_retire, new_tenants,
