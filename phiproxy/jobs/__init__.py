@@ -16,7 +16,7 @@ Tables and columns, and what hangs on them:
 
 What is made of them:
     conversion, conversion_sql, converted_indexes, physical_definitions, plain_definitions, resealed_definitions, resealed_views,
-    restored_keys, tag_columns, tag_indexes
+    restored_constraints, tag_columns, tag_indexes
 
 The moment in which one takes the place of the other:
     switching, short_locks
