@@ -1,7 +1,7 @@
 """Floor 2: what is protected, and what the database looks like; knows no bytes and no SQL text.
 
 The two files:
-    load, document, model, settings, setting_values, access_model, document_columns, identifiers, json_schema, kek_schemes,
+    load, yaml_reader, model, settings, setting_values, access_model, document_columns, identifiers, json_schema, kek_schemes,
     kek_uris
 
 The server's catalogue:
