@@ -11,8 +11,8 @@ Both joined: what is protected now:
     bind, protection, registry_layout, imagined_layout, column_states, column_order, boundary, subject_columns, view_rests
 
 How it is on disk:
-    physical_columns, physical_documents, guards, document_listing
-``guards``: the CHECK of a sealed column, or of a document with sealed fields, that lets no plaintext in.
+    physical_columns, physical_documents, plaintext_guards, document_listing
+``plaintext_guards``: the CHECK of a sealed column, or of a document with sealed fields, that lets no plaintext in.
 
 Conditions that the proxy evaluates:
     check_evaluation, condition_sql, regular_expressions

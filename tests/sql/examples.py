@@ -41,7 +41,7 @@ from phiproxy.plan.planner import Planner
 from phiproxy.plan.split_plan import EngineFacts
 from phiproxy.policy.catalog import Relation
 from phiproxy.policy.column_types import builtin
-from phiproxy.policy.guards import guard, guard_name
+from phiproxy.policy.plaintext_guards import guard, guard_name
 from phiproxy.policy.protection import DeclaredType, ProtectedTable, Slot
 from phiproxy.policy.signatures import Operator, Rows, Signatures, TypeRow
 from phiproxy.policy.user_types import OwnType

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from phiproxy.errors import StatementRefused, public_text
 from phiproxy.policy.catalog import Relation
-from phiproxy.policy.guards import guard, guard_name
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.physical_columns import COMPUTED_DEFAULT
+from phiproxy.policy.plaintext_guards import guard, guard_name
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.relations import meant_relation, protected_table, target_relation

@@ -2,8 +2,8 @@
 
 from phiproxy.errors import PathNeeded
 from phiproxy.policy.catalog import CatalogColumn, CatalogIndex, Relation
-from phiproxy.policy.guards import GUARD_PREFIX, guard_name
 from phiproxy.policy.identifiers import quote_ident
+from phiproxy.policy.plaintext_guards import GUARD_PREFIX, guard_name
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.relations import protected_table, protected_table_at, target_relation

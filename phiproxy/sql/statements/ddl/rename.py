@@ -5,9 +5,9 @@ policy. So nobody takes it for unprotected at any moment, and a rollback needs n
 """
 
 from phiproxy.policy.catalog import Relation
-from phiproxy.policy.guards import guard_name
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.physical_columns import hidden_name
+from phiproxy.policy.plaintext_guards import guard_name
 from phiproxy.policy.protection import ProtectedTable
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.relations import meant_relation, protected_table
