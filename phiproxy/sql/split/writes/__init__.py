@@ -13,7 +13,8 @@ What they read of the text:
     clauses, merge_clauses, merge_source, inner_write, targets, row_keys, conflict_target
 
 What may flow where:
-    traces, clear_values, clear_leaves, scalar_values, given_in_clear, carried, checks, drawn, drawn_order, drawn_in_with
+    traces, clear_values, clear_leaves, scalar_values, given_in_clear, carried, parts_seen_together, drawn, drawn_order,
+    drawn_in_with
 ``traces`` finds the columns that an expression is computed of. ``carried`` are values for unprotected columns that an UPDATE
 takes from what the write does not have. ``drawn`` are calls of volatile functions, such as nextval() and random().
 

@@ -14,10 +14,10 @@ from phiproxy.sql.relations import meant_relation
 from phiproxy.sql.result import Rest, Split, SplitWrite
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible
-from phiproxy.sql.split.writes.checks import answered
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.given_defaults import with_defaults
 from phiproxy.sql.split.writes.only_defaults import only_defaults
+from phiproxy.sql.split.writes.parts_seen_together import answered
 from phiproxy.sql.statements.copy import columns_of_data, place_of_columns
 from phiproxy.sql.statements.utility import effects
 from phiproxy.sql.text.parse import Statement, location, parse
