@@ -1,8 +1,8 @@
 """Split writes: the values that the server cannot compute are computed by the engine, and stored by a write of the client's own.
 
 Which way is taken:
-    write, assigned_values, row_by_row, given_defaults, only_defaults
-``write`` splits a write, by one of the ways; ``assigned_values`` is what a write gives to which column.
+    ways_in_order, assigned_values, row_by_row, given_defaults, only_defaults
+``ways_in_order`` splits a write, by the first way that is possible; ``assigned_values`` is what a write gives to which column.
 
 The ways:
     computed_proposals, computed_values, computed_returning, updated_and_deleted_rows, returned_beside, conflicts,
