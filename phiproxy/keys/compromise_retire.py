@@ -16,7 +16,7 @@ from phiproxy.keys.identities import column_types
 from phiproxy.keys.key_rows import DataKeyRow, RootRow, in_state, is_authentic
 from phiproxy.keys.key_state_changes import announce, set_data_key_state, set_root_state
 from phiproxy.keys.registry import Registry, select_data_keys
-from phiproxy.keys.registry_verification import Change
+from phiproxy.keys.registry_checked_on_read import Change
 from phiproxy.keys.root_cache import unwrap_root
 from phiproxy.keys.rotation import roll_data_key
 from phiproxy.keys.tenant_keks import Kek

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from phiproxy.policy.view_rests import Rows
-from phiproxy.sql.relations import protected_table
 from phiproxy.sql.result import SourceColumn
 from phiproxy.sql.split import clauses, ctes
 from phiproxy.sql.split.blocks import Block, Item, block, references
@@ -25,6 +24,7 @@ from phiproxy.sql.split.sources import Column, Source, Trials
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables_and_columns import Mentioned, Table, TableColumn, mentioned, needed, written_rows
 from phiproxy.sql.split.values import ServerValue, server_values
+from phiproxy.sql.table_names import protected_table
 from phiproxy.sql.text.parse import Node, children, only, strings
 from phiproxy.types.declared import DeclaredType
 

@@ -20,9 +20,9 @@ from phiproxy.sql.queries.computed_views import names_inner, told_types
 from phiproxy.sql.queries.views import columns_of_view, view_columns
 from phiproxy.sql.resolve.protected_values import Protected
 from phiproxy.sql.result import Answered, Occurrence, Refused, Reveal
+from phiproxy.sql.rewrite.apply_edits import Rendered
+from phiproxy.sql.rewrite.order_of_rewrites import outside
 from phiproxy.sql.rewrite.references_and_markers import marker
-from phiproxy.sql.rewrite.render import Rendered
-from phiproxy.sql.rewrite.rewrites import outside
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.division import Division, divide
 from phiproxy.sql.split.impossible import Impossible

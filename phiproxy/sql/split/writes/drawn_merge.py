@@ -23,7 +23,6 @@ from phiproxy.sql.split.statement import Calls, Whole
 from phiproxy.sql.split.tables_and_columns import mentioned
 from phiproxy.sql.split.values import ServerValue, server_values
 from phiproxy.sql.split.writes.assigned_values import ALIAS, COLUMN
-from phiproxy.sql.split.writes.checks import answered, names_sequences, sequence_name
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composed_select import declared_types, noted, of_client, settled_types, types_of
 from phiproxy.sql.split.writes.composition import Parts, Stored, as_arrays, assembled
@@ -31,6 +30,7 @@ from phiproxy.sql.split.writes.described_merge import described_merge
 from phiproxy.sql.split.writes.drawn import called_by_server, calls_in, is_drawn, name_of, result_of
 from phiproxy.sql.split.writes.drawn_order import ASKED_FIRST, place_of
 from phiproxy.sql.split.writes.merge_clauses import Merge, When, merge_of
+from phiproxy.sql.split.writes.parts_seen_together import answered, names_sequences, sequence_name
 from phiproxy.sql.split.writes.targets import carried_as, target_of
 from phiproxy.sql.text.parse import location, messages, parse, strings
 from phiproxy.sql.text.token_spans import OPEN, Spans

@@ -14,9 +14,9 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.split.impossible import RefusedWithHint
 from phiproxy.sql.split.same_answers import AT_EACH_CALL, DRAWN, VOLATILE
 from phiproxy.sql.split.writes.assigned_values import Given, Written
-from phiproxy.sql.split.writes.checks import names_sequences, sequence_name
 from phiproxy.sql.split.writes.drawn import calls_in, is_called_where_reached, is_drawn, name_of
 from phiproxy.sql.split.writes.merge_clauses import Merge, When
+from phiproxy.sql.split.writes.parts_seen_together import names_sequences, sequence_name
 from phiproxy.sql.split.writes.row_keys import table_of
 from phiproxy.sql.text.parse import Node, location
 
