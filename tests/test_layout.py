@@ -16,6 +16,7 @@ OF_NO_MODULE = {
     "test_layout.py": "where tests are",
     "test_package.py": "what is installed",
     "commands/test_filled.py": "what check, ddl and keys say of filled tables, one after the other",
+    "commands/test_named_otherwise.py": "jobs over objects of any name, in databases of other encodings",
     "commands/test_new_provider.py": "all that must know of a new kind of KEK",
     "commands/test_new_transform.py": "all that must know of a new index function",
     "crypto/test_vectors.py": "golden vectors of envelopes, tags and derivations",

@@ -56,7 +56,7 @@ def verify_scan(table: ConvertedTable, part: Part) -> Scan:
 
 def _condition(text: str) -> sql.Composable:
     """Return a condition of names of columns as part of a query with parameters."""
-    return sql.SQL(text.replace("%", "%%").replace("{", "{{").replace("}", "}}"))
+    return sql.SQL(text.replace("%", "%%"))
 
 
 def _plain(table: ConvertedTable) -> tuple[Read, ...]:

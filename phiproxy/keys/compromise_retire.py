@@ -22,7 +22,7 @@ from phiproxy.keys.rotation import roll_data_key
 from phiproxy.keys.tenant_keks import Kek
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.physical_columns import hidden_beside, sealed_conditions, sealed_constant
-from phiproxy.policy.physical_documents import document_pattern, sealed_under
+from phiproxy.policy.physical_documents import document_pattern
 from phiproxy.policy.registry_layout import column_of
 from phiproxy.policy.view_rests import SEALED, sealed_in
 from phiproxy.wire.oids import BYTEA_OID
@@ -120,17 +120,16 @@ async def _counted(conn: Connection, schema: str, name: str, columns: Mapping[st
     ``columns``: whether each is of documents.
     """
     qualified = sql.Identifier(schema, name)
-    values: list[str | bytes] = []
+    of_value = "pg_catalog.count(*) FILTER (WHERE pg_catalog.substring({}, 6, 4) = {})", key_id.to_bytes(4, "big")
+    of_document = "pg_catalog.count(*) FILTER (WHERE {}::text ~ {})", document_pattern(key_id)
     counts = []
     for column, is_document in columns.items():
-        values.append(document_pattern(key_id) if is_document else key_id.to_bytes(4, "big"))
-        spelled = column.replace("%", "%%")  # which begins a marker of a value
-        condition = sealed_under(spelled) if is_document else f"pg_catalog.substring({quote_ident(spelled)}, 6, 4) = %s"
-        counts.append(f"pg_catalog.count(*) FILTER (WHERE {condition})")
-    query = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ".join(counts)), qualified)
+        count, value = of_document if is_document else of_value
+        counts.append(sql.SQL(count).format(sql.Identifier(column), sql.Literal(value)))
+    query = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(counts), qualified)
     try:
         await conn.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(qualified))
-        return await one_row(conn, query, values)
+        return await one_row(conn, query)
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable) as error:
         raise ConfigError(
             f"{schema}.{name} cannot be looked through (SQLSTATE {error.sqlstate}), so the key may still be in use",
