@@ -18,9 +18,9 @@ from phiproxy.errors import ConfigError, NotAuthentic, ProviderDenied, ProviderM
 from phiproxy.keys import open_provider
 from phiproxy.keys.fips import require_fips
 from phiproxy.keys.layout_rows import read_layout
+from phiproxy.keys.open_registry import trusted
 from phiproxy.keys.registry import Registry
 from phiproxy.keys.tenant_keks import Kek
-from phiproxy.keys.trusted_registry import trusted
 from phiproxy.net.catalog_reader import read_catalog
 from phiproxy.net.service_login import connect_service, service_pool
 from phiproxy.net.tls import offered_suites

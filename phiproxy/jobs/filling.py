@@ -13,7 +13,7 @@ from phiproxy.jobs.batches import Done
 from phiproxy.jobs.conversion import ConvertedColumn, ConvertedTable
 from phiproxy.jobs.conversion_sql import wanted
 from phiproxy.jobs.relations import Part
-from phiproxy.jobs.scan import VERSION, Read, Row, Scan
+from phiproxy.jobs.row_sql import VERSION, Read, Row, Scan
 from phiproxy.jobs.sealed_values import TenantValues
 from phiproxy.long_values import LONG_VALUE
 from phiproxy.plan.document_ciphers import of_binary

@@ -12,8 +12,8 @@ from phiproxy.database_snapshot import read_snapshot
 from phiproxy.documents.field_paths import ELEMENTS, parse_path
 from phiproxy.errors import ConfigError
 from phiproxy.jobs.relations import Connection, Identifier, Part, family_of, rows_of
+from phiproxy.jobs.row_sql import Read, Scan
 from phiproxy.jobs.running import JobSite
-from phiproxy.jobs.scan import Read, Scan
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.physical_columns import lacks_tag
 from phiproxy.policy.physical_documents import lacks_leaf_tag, stale_leaf_pattern

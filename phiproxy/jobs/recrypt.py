@@ -21,8 +21,8 @@ from phiproxy.jobs.batches import Done
 from phiproxy.jobs.records import Progress
 from phiproxy.jobs.relations import Identifier, Part, family_of
 from phiproxy.jobs.resealed_definitions import reseal_definitions
+from phiproxy.jobs.row_sql import Read, Row, Scan
 from phiproxy.jobs.running import JobSite, Run, Undone
-from phiproxy.jobs.scan import Read, Row, Scan
 from phiproxy.jobs.sealed_values import SealedValues, key_id_of
 from phiproxy.jobs.sight import Sight
 from phiproxy.jobs.stored_columns import Stored, StoredColumn, of_scopes, stored_columns

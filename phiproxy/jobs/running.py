@@ -20,7 +20,7 @@ from phiproxy.jobs.batches import Batch, Batches, Work
 from phiproxy.jobs.display import Display
 from phiproxy.jobs.records import Job, Progress, find_job, read_progress, state_of, write_progress
 from phiproxy.jobs.relations import Connection, Identifier, Part, TableName, may_act_as, rows_of
-from phiproxy.jobs.scan import Scan
+from phiproxy.jobs.row_sql import Scan
 from phiproxy.jobs.sight import SESSION, JobSite, Sight, become_replica
 from phiproxy.jobs.throttle import Limits, Throttle
 from phiproxy.keys.key_state_changes import notify
