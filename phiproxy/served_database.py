@@ -29,6 +29,7 @@ from phiproxy.keys.events import Event, events_since
 from phiproxy.keys.holds import no_hold
 from phiproxy.keys.job_counts import JobCounts
 from phiproxy.keys.key_state_changes import CHANNEL
+from phiproxy.keys.layout_rows import unchanged_and_held
 from phiproxy.keys.open_registry import serving, trusted
 from phiproxy.keys.provider import KeyProvider
 from phiproxy.keys.registry import Registry, as_provider_error
@@ -445,15 +446,11 @@ class ServedDatabase:
         """
         since = clock.now()
         fenced = since > self.announcements.fence.until
-        # Before anything that takes its time: DDL waits for this.
-        await self._members.beat(conn, self._acknowledged, self.announcements.unread_names.update)
-        await self.held.look(conn)
-        if not fenced:
-            self.announcements.heard(since)
+        unchanged = await self._say_and_look(conn, since, fenced=fenced)
         self.announcements.forget_unmade()
         leads = self._members.leads
-        # The registry is looked at by each for itself: nobody else says what of it may be believed.
-        layout = await self._verified(conn)
+        layout = unchanged or await self._verified(conn)
+        await self._reconcile(layout)
         await self.jobs.follow(conn, layout.counter)
         if self.key_events is not None:
             await self._tell_events(conn, self.key_events)
@@ -479,6 +476,20 @@ class ServedDatabase:
         if self._renewing is None or self._renewing.done():
             # A slow provider must not keep anybody from noticing DDL.
             self._renewing = spawn(self._refresh_ahead(), "refresh ahead")
+
+    async def _say_and_look(self, conn: psycopg.AsyncConnection[Any], since: float, *, fenced: bool) -> Layout | None:
+        """Say that this proxy lives, hold statements where somebody is about to switch tables, and return the layout if unchanged.
+
+        The registry is looked at by each for itself: nobody else says what of it may be believed.
+        """
+        # Before anything that takes its time: DDL waits for this.
+        await self._members.beat(conn, self._acknowledged, self.announcements.unread_names.update)
+        unchanged, is_held = await unchanged_and_held(conn, self.trust)
+        if is_held:
+            await self.held.look(conn)
+        if not fenced:
+            self.announcements.heard(since)
+        return unchanged
 
     async def _acknowledge(self) -> None:
         """Say from now on that this proxy has taken the registry over, once the standbys that its sessions are at have it too.
@@ -518,7 +529,6 @@ class ServedDatabase:
         if self.trust.rolled_back:
             for tenant in list(self._tenants.values()):
                 tenant.keys.stop_writing()
-        await self._reconcile(layout)
         return layout
 
     async def _refresh_ahead(self) -> None:

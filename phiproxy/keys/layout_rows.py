@@ -88,23 +88,43 @@ async def unchanged_layout(conn: Connection, trust: Trust) -> Layout | None:
 
     None too where that would not be the whole answer: the registry was rolled back, or somebody has seen a later state of it.
     """
-    if trust.verified_layout is None or trust.rolled_back:
+    verified = _comparable(trust)
+    if verified is None:
         return None
-    stored, layout = trust.verified_layout
-    if layout.counter != trust.watermark.counter:
-        return None
+    stored, layout = verified
     try:
         return layout if await _as_stored(conn, trust.schema) == stored else None
     except psycopg.errors.UndefinedTable:
         return None
 
 
-async def _as_stored(conn: Connection, schema: str) -> TupleRow:
-    """Return the rows of the counter and of each table of the layout, each as one text."""
+async def unchanged_and_held(conn: Connection, trust: Trust) -> tuple[Layout | None, bool]:
+    """Return what ``unchanged_layout`` does, and whether there is a hold, by the same query; True too where that is not known."""
+    verified = _comparable(trust)
+    if verified is None:
+        return None, True
+    stored, layout = verified
+    held = sql.SQL("EXISTS (SELECT FROM {})").format(table(trust.schema, "hold"))
+    try:
+        *now, is_held = await _as_stored(conn, trust.schema, held)
+    except psycopg.errors.UndefinedTable:  # of an older version, which has no holds either
+        return await unchanged_layout(conn, trust), True
+    return layout if tuple(now) == stored else None, is_held
+
+
+def _comparable(trust: Trust) -> tuple[TupleRow, Layout] | None:
+    if trust.verified_layout is None or trust.rolled_back:
+        return None
+    stored, layout = trust.verified_layout
+    return (stored, layout) if layout.counter == trust.watermark.counter else None
+
+
+async def _as_stored(conn: Connection, schema: str, *also: sql.Composed) -> TupleRow:
+    """Return the rows of the counter and of each table of the layout, each as one text, and what is asked for beside them."""
     rows = "(SELECT pg_catalog.array_agg(t::text ORDER BY t::text)::text FROM {} t)"
     names = ("counter", *(of.name for of in LAYOUT_TABLES))
-    query = sql.SQL("SELECT {}").format(sql.SQL(", ").join(sql.SQL(rows).format(table(schema, name)) for name in names))
-    return await one_row(conn, query)
+    asked = [*(sql.SQL(rows).format(table(schema, name)) for name in names), *also]
+    return await one_row(conn, sql.SQL("SELECT {}").format(sql.SQL(", ").join(asked)))
 
 
 async def _verified_layout(view: View, read: Mapping[str, Sequence[Read]]) -> Layout:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from phiproxy.keys.layout_rows import unchanged_layout
+from phiproxy.keys.layout_rows import unchanged_and_held, unchanged_layout
 from tests.keys.fakes import DEPLOYMENT, MRN, SSN, Site
 
 
@@ -55,3 +55,20 @@ async def test_a_registry_of_an_older_version_is_verified_each_time(site: Site) 
     async with site.registry() as registry, await site.connect() as conn:
         assert SSN.columns[0] in (await registry.layout()).columns
         assert await unchanged_layout(conn, registry.trust) is None
+
+
+async def test_the_same_question_tells_of_a_hold(site: Site) -> None:
+    await site.init()
+    async with site.registry() as registry, await site.connect() as conn:
+        await conn.set_autocommit(True)
+        assert await unchanged_and_held(conn, registry.trust) == (None, True), "nothing was verified yet"
+        first = await registry.layout()
+        assert await unchanged_and_held(conn, registry.trust) == (first, False)
+        site.run("INSERT INTO phiproxy.hold (ends_at, names) VALUES (now(), '{patients}')")
+        assert await unchanged_and_held(conn, registry.trust) == (first, True)
+        site.run("UPDATE phiproxy.meta SET epoch = epoch + 1")
+        assert await unchanged_and_held(conn, registry.trust) == (None, True)
+        site.run("DELETE FROM phiproxy.hold")
+        assert await unchanged_and_held(conn, registry.trust) == (None, False)
+        site.run("UPDATE phiproxy.meta SET epoch = epoch - 1; DROP TABLE phiproxy.hold")
+        assert await unchanged_and_held(conn, registry.trust) == (first, True), "of an older version"
