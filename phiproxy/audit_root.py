@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from phiproxy.audit.audit_keys import AuditKeys
 from phiproxy.database_keys import keks_of, provider_of
 from phiproxy.errors import ConfigError, ProviderMisconfigured
+from phiproxy.keys.open_registry import trusted
 from phiproxy.keys.provider import AUDIT_SCOPE
 from phiproxy.keys.registry import Registry
 from phiproxy.keys.root_cache import unwrap_root
-from phiproxy.keys.trusted_registry import trusted
 from phiproxy.net.service_login import connect_service, service_pool
 from phiproxy.policy.model import Policy
 from phiproxy.policy.settings import Settings

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 
 from phiproxy.keys.layout_rows import unchanged_layout, verified_layout
-from phiproxy.keys.registry_verification import Trust
+from phiproxy.keys.registry_checked_on_read import Trust
 from phiproxy.net.catalog_reader import CatalogReader
 from phiproxy.policy.bind import bind
 from phiproxy.policy.boundary import guarded_tables

@@ -13,7 +13,7 @@ import structlog
 
 from phiproxy.errors import ConfigError, NotAuthentic, ProviderUnavailable
 from phiproxy.keys.key_rows import RootRow
-from phiproxy.keys.registry_verification import Trust
+from phiproxy.keys.registry_checked_on_read import Trust
 from phiproxy.keys.tenant_keks import Kek
 from phiproxy.keys.unwrap_check import as_error, decisive, opening_roots, unopened
 from phiproxy.net.standing_connection import StandingConnection

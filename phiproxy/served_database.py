@@ -29,12 +29,12 @@ from phiproxy.keys.events import Event, events_since
 from phiproxy.keys.holds import no_hold
 from phiproxy.keys.job_counts import JobCounts
 from phiproxy.keys.key_state_changes import CHANNEL
+from phiproxy.keys.open_registry import serving, trusted
 from phiproxy.keys.provider import KeyProvider
 from phiproxy.keys.registry import Registry, as_provider_error
-from phiproxy.keys.registry_verification import Trust
+from phiproxy.keys.registry_checked_on_read import Trust
 from phiproxy.keys.serving_proxies import Members
 from phiproxy.keys.tenant_keks import Kek
-from phiproxy.keys.trusted_registry import serving, trusted
 from phiproxy.keys.unwrap_check import opening_roots
 from phiproxy.keys.unwrap_outcomes import UnwrapOutcomes
 from phiproxy.net import clock

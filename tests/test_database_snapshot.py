@@ -9,7 +9,7 @@ import pytest
 from phiproxy.database_keys import keks_of, provider_of
 from phiproxy.database_snapshot import read_layout, read_snapshot
 from phiproxy.errors import CatalogNeeded, ConfigError
-from phiproxy.keys.trusted_registry import serving, trusted
+from phiproxy.keys.open_registry import serving, trusted
 from phiproxy.net.service_login import connect_service
 from phiproxy.sql.policy_files import load_policies
 from tests.harness.server import PostgresServer

@@ -6,8 +6,8 @@ from phiproxy.commands.command_context import Connection, opened_kek
 from phiproxy.errors import PhiproxyError
 from phiproxy.keys.anchoring import verify
 from phiproxy.keys.layout_rows import verified_layout
+from phiproxy.keys.open_registry import trusted
 from phiproxy.keys.registry_schema import table
-from phiproxy.keys.trusted_registry import trusted
 from phiproxy.ops.database_check import Finding
 from phiproxy.ops.stored_key_ids import key_ids
 from phiproxy.ops.stored_values import type_of

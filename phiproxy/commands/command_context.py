@@ -5,8 +5,9 @@ import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg
 from rich.console import Console
@@ -17,9 +18,9 @@ from phiproxy.errors import ConfigError, NotAuthentic, ProviderDenied, ProviderM
 from phiproxy.keys import open_provider
 from phiproxy.keys.fips import require_fips
 from phiproxy.keys.layout_rows import read_layout
+from phiproxy.keys.open_registry import trusted
 from phiproxy.keys.registry import Registry
 from phiproxy.keys.tenant_keks import Kek
-from phiproxy.keys.trusted_registry import trusted
 from phiproxy.net.catalog_reader import read_catalog
 from phiproxy.net.service_login import connect_service, service_pool
 from phiproxy.net.tls import offered_suites
@@ -91,17 +92,29 @@ async def opened_kek(settings: Settings, policy: Policy) -> AsyncIterator[Kek]:
 
 
 @asynccontextmanager
-async def opened_registry(settings: Settings, policy: Policy, kek: Kek, older: Kek | None = None) -> AsyncIterator[Registry]:
-    """Open a policy's registry, verified; ``older``: the KEK that the registry key may still be under. Raises as of ``trusted``."""
+async def opened_registry(
+    settings: Settings, policy: Policy, kek: Kek, older: Kek | None = None, *, patience: float = 0.0
+) -> AsyncIterator[Registry]:
+    """Open a policy's registry, verified; ``older``: the KEK that the registry key may still be under. Raises as of ``trusted``.
+
+    ``patience``: for so many seconds it is waited for a lock that somebody has on it; 0: as the role's own settings say.
+    """
     async with database(settings, policy) as conn:
+        await wait_for_locks(conn, patience)
         try:
             trust = await trusted(conn, settings, policy, kek)
         except (ProviderDenied, ProviderMisconfigured) as error:
             if older is None or isinstance(error, NotAuthentic):
                 raise
             trust = await trusted(conn, settings, policy, older)
-    async with service_pool(settings, policy.database) as pool:
+    async with service_pool(settings, policy.database, configure=partial(wait_for_locks, patience=patience)) as pool:
         yield Registry(pool, trust)
+
+
+async def wait_for_locks(conn: Connection, patience: float) -> None:
+    """Have a session wait for locks for so many seconds; 0: as the role's own settings say. psycopg.Error."""
+    if patience:
+        await conn.execute(f"SET lock_timeout TO {patience * 1000:.0f}")
 
 
 @asynccontextmanager
@@ -114,9 +127,22 @@ async def database(settings: Settings, policy: Policy) -> AsyncIterator[Connecti
             raise ConfigError(database_error(policy.database, error)) from None
 
 
+_OF_VALUES: Final = ("22", "P0")
+"""Classes of errors: of data, and of what functions of the application raise."""
+_OF_ENCODINGS: Final = {
+    "22021": "a stored text is not of the encoding that the database says it is of, or of none where that is SQL_ASCII",
+    "22P05": "a text has a character that the database's encoding does not have, or UTF8 does not",
+}
+
+
 def database_error(name: str, error: psycopg.Error) -> str:
-    """Return one line: the server's primary message, which names objects, never its DETAIL, which may quote a row."""
+    """Return one line: the server's primary message, which names objects, never its DETAIL, which may quote a row.
+
+    Of a value that something cannot be done with the message itself may be: ``invalid input syntax for type date: "…"``.
+    """
     text = error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
+    if (error.sqlstate or "")[:2] in _OF_VALUES:
+        text = _OF_ENCODINGS.get(error.sqlstate or "", f"{type(error).__name__}, of which the server's words may quote a value")
     return f"database {name!r}: {text}" + (f" (SQLSTATE {error.sqlstate})" if error.sqlstate else "")
 
 

@@ -20,7 +20,7 @@ from phiproxy.commands.command_context import (
     print_json,
     print_table,
 )
-from phiproxy.errors import ConfigError
+from phiproxy.errors import ConfigError, ProviderUnavailable
 from phiproxy.jobs.display import display
 from phiproxy.jobs.records import OPEN, Job, Progress, add_job, find_job, set_job_state, stored_jobs
 from phiproxy.jobs.run_or_abort import abort, execute
@@ -31,14 +31,36 @@ from phiproxy.policy.model import Policy
 
 NICENESS: Final = 10
 """A job takes all of a processor for minutes: a proxy, or a server, on the same machine comes first."""
+PATIENCE: Final = 30.0
+"""Seconds for which whoever stops a job waits for a lock on the registry."""
 
 
 @asynccontextmanager
-async def job_site(configuration: Configuration, policy: Policy, older: KeyProvider | None = None) -> AsyncIterator[JobSite]:
-    """Open the database that a job is at work in: its registry, verified, and the KEK; ``older`` as of ``opened_registry``."""
+async def job_site(
+    configuration: Configuration, policy: Policy, older: KeyProvider | None = None, *, patience: float = 0.0
+) -> AsyncIterator[JobSite]:
+    """Open the database that a job is at work in: its registry, verified, and the KEK.
+
+    ``older`` and ``patience`` as of ``opened_registry``.
+    """
     settings = configuration.settings
-    async with opened_kek(settings, policy) as kek, opened_registry(settings, policy, kek, older) as registry:
+    async with opened_kek(settings, policy) as kek, opened_registry(settings, policy, kek, older, patience=patience) as registry:
         yield JobSite(settings, policy, registry, kek)
+
+
+@asynccontextmanager
+async def _stopping(config: Path, only: str | None) -> AsyncIterator[JobSite]:
+    """Open the database of a job that is to be stopped: where somebody keeps its registry locked, ConfigError says so."""
+    configuration = load(config)
+    policy = configuration.policy_of(only)
+    try:
+        async with job_site(configuration, policy, patience=PATIENCE) as site:
+            yield site
+    except (psycopg.Error, ProviderUnavailable) as error:
+        text = database_error(policy.database, error) if isinstance(error, psycopg.Error) else error.message
+        raise ConfigError(
+            text, hint="of a lock that another session keeps, pg_locks shows whose it is; phiproxy jobs says how the job is"
+        ) from None
 
 
 async def start(site: JobSite, kind: str, target: str, options: Mapping[str, Any], *, as_json: bool) -> Job:
@@ -115,8 +137,7 @@ def state_in_words(job: Job, *, worked_on: bool) -> str:
 
 async def pause(config: Path, only: str | None, job_id: int) -> int:
     """Let a job wait."""
-    configuration = load(config)
-    async with job_site(configuration, configuration.policy_of(only)) as site:
+    async with _stopping(config, only) as site:
         job = await find_job(site.registry, job_id)
         if job.state != "running":
             raise ConfigError(f"{job.subject} is {job.state}; only one that runs can be paused")
@@ -147,13 +168,11 @@ async def resume(config: Path, only: str | None, job_id: int, *, as_json: bool) 
 
 async def abort_job(config: Path, only: str | None, job_id: int) -> int:
     """End a job for good. A process that works on it is told, and its sessions are ended where it does not answer."""
-    configuration = load(config)
-    policy = configuration.policy_of(only)
-    async with job_site(configuration, policy) as site:
+    async with _stopping(config, only) as site:
         job = await find_job(site.registry, job_id)
         if job.state not in (*OPEN, "failed"):
             raise ConfigError(f"{job.subject} is {job.state} already")
-        async with database(configuration.settings, policy) as conn:
+        async with database(site.settings, site.policy) as conn:
             if await is_worked_on(conn, job.id):
                 await set_job_state(site.registry, job, "aborted")
                 await _end_work(site, conn, job)
@@ -161,7 +180,7 @@ async def abort_job(config: Path, only: str | None, job_id: int) -> int:
         if job.state == "done":
             raise ConfigError(f"{job.subject} came to its end before")
         with display(as_json=False) as shown:
-            await abort(site, job, shown)
+            await abort(site, job, shown, patience=PATIENCE)
     sys.stdout.write(f"{job.subject} is aborted\n")
     return 0
 

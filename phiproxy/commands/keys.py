@@ -28,11 +28,11 @@ from phiproxy.keys.accept_rollback import accept_rollback as accept
 from phiproxy.keys.inventory import ListedRoot, export, list_keys, load_export
 from phiproxy.keys.lifecycle import Done, init
 from phiproxy.keys.local import create_kek_file
+from phiproxy.keys.open_registry import trusted
 from phiproxy.keys.registry import record_event
 from phiproxy.keys.registry_import import import_registry
 from phiproxy.keys.resolve_data_key import open_value
 from phiproxy.keys.tenant_keks import kek_of
-from phiproxy.keys.trusted_registry import trusted
 from phiproxy.net.catalog_reader import read_catalog
 from phiproxy.ops.database_check import state_texts
 from phiproxy.ops.leakage import plaintext_complaints

@@ -8,7 +8,7 @@ from pathlib import Path
 from yaml import MappingNode, Node
 
 from phiproxy.errors import ConfigError
-from phiproxy.policy.document import Document, read_document
+from phiproxy.policy.yaml_reader import Document, read_document
 
 
 def line(database: str, anchor: str) -> str:

@@ -82,15 +82,19 @@ def make_directory(configured: Path | None, who: Runner, room: int) -> Directory
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Remove the directories below ``parent`` of engines of which no process lives any longer."""
-    for path in parent.glob(f"{PREFIX}*"):
+    """Remove the directories below ``parent`` of engines of which no process lives any longer; what cannot be looked at is left."""
+    try:
+        found = list(parent.glob(f"{PREFIX}*"))
+    except OSError:  # no descriptor is free, for one: the next time it may be
+        return
+    for path in found:
         try:
             lock = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
         except OSError:  # somebody else's, or one that is being made this moment
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError:  # it is in use, or the system has no lock left
             continue
         else:
             shutil.rmtree(path, ignore_errors=True)

@@ -5,18 +5,18 @@ What each command does:
 ``run_or_abort`` runs a job by its kind to the end, or takes back what it has added.
 
 How rows are gone through:
-    running, sight, records, batches, batch_size, scan, filling, tagging, tenant_rows, throttle, display
+    running, sight, records, batches, batch_size, row_sql, filling, tagging, tenant_rows, throttle, display
 ``batches`` writes a few rows at a time, with the progress, so that a killed job goes on; ``sight``: as a replica and past
 row-level security.
 
 Tables and columns, and what hangs on them:
-    chosen_columns, identity_tables, relations, stored_columns, dependents, dependent_keys, dependent_views, dependent_others,
-    column_privileges, renamed_columns, disk
+    chosen_columns, identity_tables, relations, stored_columns, dependents, converted_foreign_keys, dependent_views,
+    dependent_others, column_privileges, renamed_columns, disk
 ``column_privileges`` puts the privileges and the comment of a converted column back.
 
 What is made of them:
     conversion, conversion_sql, converted_indexes, physical_definitions, plain_definitions, resealed_definitions, resealed_views,
-    restored_keys, tag_columns, tag_indexes
+    restored_constraints, tag_columns, tag_indexes
 
 The moment in which one takes the place of the other:
     switching, short_locks

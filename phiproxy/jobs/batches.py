@@ -19,7 +19,7 @@ from psycopg import sql
 from phiproxy.errors import SealError
 from phiproxy.jobs.batch_size import BatchSize
 from phiproxy.jobs.relations import Connection
-from phiproxy.jobs.scan import Changed, Row, Scan, Statement
+from phiproxy.jobs.row_sql import Changed, Row, Scan, Statement
 from phiproxy.net.tasks import spawn
 
 RETRY_AFTER: Final = 0.05

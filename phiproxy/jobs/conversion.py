@@ -8,8 +8,8 @@ import psycopg
 
 from phiproxy.crypto.envelope import OVERHEAD, SLOT_LENGTH
 from phiproxy.jobs.column_privileges import privileges_and_comment
+from phiproxy.jobs.converted_foreign_keys import GeneratedTags, StoredKey, keys_over, plain_keys, sealed_keys, secured_tags
 from phiproxy.jobs.converted_indexes import OF_TAGS, ConvertedIndex, indexes_over, plain_indexes, tag_indexes
-from phiproxy.jobs.dependent_keys import GeneratedTags, StoredKey, keys_over, plain_keys, sealed_keys, secured_tags
 from phiproxy.jobs.dependent_others import converted_others, others_over
 from phiproxy.jobs.dependent_views import converted_views, views_over
 from phiproxy.jobs.dependents import Dependent, definitions_over, refusals

@@ -10,9 +10,9 @@ from phiproxy.jobs.converted_indexes import UNIQUE, ConvertedIndex, beside_name
 from phiproxy.jobs.dependents import spelled
 from phiproxy.jobs.relations import Part, TableName
 from phiproxy.policy.column_order import comment_on_guard
-from phiproxy.policy.guards import guard, guard_name
 from phiproxy.policy.identifiers import literal, quote_ident, shorten
 from phiproxy.policy.physical_columns import hidden_name, replaced_name
+from phiproxy.policy.plaintext_guards import guard, guard_name
 
 Q = quote_ident
 

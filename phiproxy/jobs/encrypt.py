@@ -26,9 +26,9 @@ from phiproxy.jobs.dependents import spelled
 from phiproxy.jobs.filling import fill_scan, verify_scan
 from phiproxy.jobs.physical_definitions import physical_definitions
 from phiproxy.jobs.relations import Connection, Part, family_of, rows_of
-from phiproxy.jobs.restored_keys import restore_keys
+from phiproxy.jobs.restored_constraints import restore_keys
+from phiproxy.jobs.row_sql import Scan
 from phiproxy.jobs.running import JobSite, Run
-from phiproxy.jobs.scan import Scan
 from phiproxy.jobs.schemes import Decode, decoder
 from phiproxy.jobs.sealed_values import SealedValues, TenantValues
 from phiproxy.jobs.short_locks import run_as, with_short_lock

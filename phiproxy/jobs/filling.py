@@ -13,7 +13,7 @@ from phiproxy.jobs.batches import Done
 from phiproxy.jobs.conversion import ConvertedColumn, ConvertedTable
 from phiproxy.jobs.conversion_sql import wanted
 from phiproxy.jobs.relations import Part
-from phiproxy.jobs.scan import VERSION, Read, Row, Scan
+from phiproxy.jobs.row_sql import VERSION, Read, Row, Scan
 from phiproxy.jobs.sealed_values import TenantValues
 from phiproxy.long_values import LONG_VALUE
 from phiproxy.plan.document_ciphers import of_binary
@@ -56,7 +56,7 @@ def verify_scan(table: ConvertedTable, part: Part) -> Scan:
 
 def _condition(text: str) -> sql.Composable:
     """Return a condition of names of columns as part of a query with parameters."""
-    return sql.SQL(text.replace("%", "%%").replace("{", "{{").replace("}", "}}"))
+    return sql.SQL(text.replace("%", "%%"))
 
 
 def _plain(table: ConvertedTable) -> tuple[Read, ...]:

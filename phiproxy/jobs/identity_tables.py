@@ -11,9 +11,9 @@ from psycopg import sql
 from phiproxy.database_snapshot import read_snapshot
 from phiproxy.documents.field_paths import ELEMENTS, parse_path
 from phiproxy.errors import ConfigError
-from phiproxy.jobs.relations import Connection, Part, family_of, rows_of
+from phiproxy.jobs.relations import Connection, Identifier, Part, family_of, rows_of
+from phiproxy.jobs.row_sql import Read, Scan
 from phiproxy.jobs.running import JobSite
-from phiproxy.jobs.scan import Read, Scan
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.physical_columns import lacks_tag
 from phiproxy.policy.physical_documents import lacks_leaf_tag, stale_leaf_pattern
@@ -51,13 +51,13 @@ class Tagged:
         """Return the condition that a row ``t`` has a value without a tag in a slot."""
         name = self.column.name
         if not self.fields:
-            return sql.SQL("t.{} IS NOT NULL AND {}").format(sql.Identifier(name), _sql(lacks_tag(name, slot)))
+            return sql.SQL("t.{} IS NOT NULL AND {}").format(Identifier(name), _sql(lacks_tag(name, slot)))
         each = [_sql(lacks_leaf_tag(name, parse_path(field.path), slot)) for field in self.searched]
         return sql.SQL("({})").format(sql.SQL(" OR ").join(each)) if each else sql.SQL("false")
 
     def tagged_in(self, slots: Sequence[int]) -> sql.Composable:
         """Return the condition that a row ``t`` has a value with a tag in one of these slots, which are dropped."""
-        c = sql.SQL("t.{}").format(sql.Identifier(self.column.name))
+        c = sql.SQL("t.{}").format(Identifier(self.column.name))
         if self.fields:
             number = self.fields[0].number
             each = [sql.SQL("({}::text ~ {})").format(c, sql.Literal(stale_leaf_pattern(number, slot))) for slot in slots]

@@ -19,10 +19,10 @@ from phiproxy.errors import ConfigError, SealError
 from phiproxy.index.spelling import IDENTITY
 from phiproxy.jobs.batches import Done
 from phiproxy.jobs.records import Progress
-from phiproxy.jobs.relations import Part, family_of
+from phiproxy.jobs.relations import Identifier, Part, family_of
 from phiproxy.jobs.resealed_definitions import reseal_definitions
+from phiproxy.jobs.row_sql import Read, Row, Scan
 from phiproxy.jobs.running import JobSite, Run, Undone
-from phiproxy.jobs.scan import Read, Row, Scan
 from phiproxy.jobs.sealed_values import SealedValues, key_id_of
 from phiproxy.jobs.sight import Sight
 from phiproxy.jobs.stored_columns import Stored, StoredColumn, of_scopes, stored_columns
@@ -148,7 +148,7 @@ async def under_keys(
     """Return how many rows of a relation have values under these keys, by what is under which: a key, or None, for each column."""
     ids = sql.SQL(", ").join(_key_of(column, keys) for column in columns)
     query = sql.SQL("SELECT ARRAY[{ids}], pg_catalog.count(*) FROM ONLY {table} t WHERE {wanted} GROUP BY 1").format(
-        ids=ids, table=sql.Identifier(*part.name), wanted=_under(columns, keys)
+        ids=ids, table=Identifier(*part.name), wanted=_under(columns, keys)
     )
     found = [([None if n is None else int.from_bytes(n) for n in numbers], rows) for numbers, rows in await sight.see(part, query)]
     return [([number if number in keys else None for number in numbers], rows) for numbers, rows in found]
@@ -179,10 +179,10 @@ async def count_subjects(sight: Sight, layout: Layout, tables: Stored, keys: Ite
         stored = await stored_columns(sight.conn, sight.site.policy, layout, registered)
         sealed = {part.name: column for part, own in stored for column in own if column.name == subject}
         for part, columns in tables:
-            by = _tag_of(sealed[part.name]) if part.name in sealed else sql.SQL("t.{}").format(sql.Identifier(subject))
+            by = _tag_of(sealed[part.name]) if part.name in sealed else sql.SQL("t.{}").format(Identifier(subject))
             if part.name in family and part.stores and by is not None:
                 query = sql.SQL("SELECT pg_catalog.count(DISTINCT {}) FROM ONLY {} t WHERE {}").format(
-                    by, sql.Identifier(*part.name), _under(columns, wanted)
+                    by, Identifier(*part.name), _under(columns, wanted)
                 )
                 ((counted[f"{part.label}, by {quote_ident(subject)}"],),) = await sight.see(part, query)
     return counted

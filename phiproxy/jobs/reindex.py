@@ -24,9 +24,9 @@ from phiproxy.jobs.tagging import Tagging
 from phiproxy.keys.slots import leaving_slots, next_generation, set_slot_states
 from phiproxy.net.service_login import connect_service
 from phiproxy.ops.physical_tables import same_sql
-from phiproxy.policy.guards import guard, guard_name
 from phiproxy.policy.identifiers import quote_ident, shorten
 from phiproxy.policy.physical_columns import tag
+from phiproxy.policy.plaintext_guards import guard, guard_name
 from phiproxy.policy.protection import Slot, SlotState
 from phiproxy.policy.registry_layout import Layout, RegisteredIdentity
 

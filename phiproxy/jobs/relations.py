@@ -14,6 +14,14 @@ Connection = psycopg.AsyncConnection[Any]
 TableName = tuple[str, str]
 
 
+class Identifier(sql.Identifier):
+    """An identifier as a part of a query with parameters: psycopg would take a ``%`` in it for the begin of one."""
+
+    def as_bytes(self, context: Any = None) -> bytes:
+        """Return it as SQL, with each ``%`` twice."""
+        return super().as_bytes(context).replace(b"%", b"%%")
+
+
 class KeyPart(NamedTuple):
     """A part of what names a row: an SQL expression over the table's columns, and its type, both as PostgreSQL prints them."""
 
@@ -171,8 +179,3 @@ async def rows_of(conn: Connection, query: str, *values: object) -> list[tuple[A
     async with conn.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
         await cursor.execute(query.encode(), values)
         return await cursor.fetchall()
-
-
-def identifier(name: TableName) -> sql.Identifier:
-    """Return the name as SQL."""
-    return sql.Identifier(*name)

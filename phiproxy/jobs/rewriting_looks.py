@@ -15,7 +15,7 @@ from phiproxy.errors import ConfigError
 from phiproxy.jobs.disk import Rewritten, need_of_rows, room_told
 from phiproxy.jobs.identity_tables import Tables, Tagged, read_tables, scans_of
 from phiproxy.jobs.recrypt import columns_of, under_keys
-from phiproxy.jobs.relations import Part, may_act_as, refuse_unless_owner
+from phiproxy.jobs.relations import Identifier, Part, may_act_as, refuse_unless_owner
 from phiproxy.jobs.resealed_definitions import sealed_under
 from phiproxy.jobs.sight import JobSite, Sight, looking
 from phiproxy.jobs.stored_columns import Stored, stored_columns
@@ -195,7 +195,7 @@ async def _counted(sight: Sight, look: RewritingLook, tables: Tables, wanted: An
     """Return how many rows of each relation are wanted, where there is one."""
     counted = []
     for scan, _ in scans_of([(tables, wanted)]):
-        query = sql.SQL("SELECT pg_catalog.count(*) FROM ONLY {} t WHERE {}").format(sql.Identifier(*scan.part.name), scan.wanted)
+        query = sql.SQL("SELECT pg_catalog.count(*) FROM ONLY {} t WHERE {}").format(Identifier(*scan.part.name), scan.wanted)
         try:
             ((rows,),) = await sight.see(scan.part, query)
         except ConfigError as error:

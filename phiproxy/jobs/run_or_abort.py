@@ -52,15 +52,15 @@ async def execute(site: JobSite, job: Job, display: Display) -> Job:
     return await set_job_state(site.registry, await find_job(site.registry, job.id), "done")
 
 
-async def abort(site: JobSite, job: Job, display: Display) -> Job:
+async def abort(site: JobSite, job: Job, display: Display, *, patience: float = 0.0) -> Job:
     """Abort a job that no process works on, and take back what its kind takes back.
 
     One that is ``aborted`` already, and that its process may have left anywhere, is ``failed`` where that cannot be: it can be
-    aborted again.
+    aborted again. ``patience``: seconds that locks are waited for; 0: as long as that takes.
     """
     kind = kind_of(job)
     try:
-        async with running(site, job, display) as run:
+        async with running(site, job, display, patience=patience) as run:
             run.ending = True
             await kind.abort(run)
     except (PhiproxyError, psycopg.Error):

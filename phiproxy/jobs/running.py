@@ -19,8 +19,8 @@ from phiproxy.jobs.batch_size import BatchSize
 from phiproxy.jobs.batches import Batch, Batches, Work
 from phiproxy.jobs.display import Display
 from phiproxy.jobs.records import Job, Progress, find_job, read_progress, state_of, write_progress
-from phiproxy.jobs.relations import Connection, Part, TableName, may_act_as, rows_of
-from phiproxy.jobs.scan import Scan
+from phiproxy.jobs.relations import Connection, Identifier, Part, TableName, may_act_as, rows_of
+from phiproxy.jobs.row_sql import Scan
 from phiproxy.jobs.sight import SESSION, JobSite, Sight, become_replica
 from phiproxy.jobs.throttle import Limits, Throttle
 from phiproxy.keys.key_state_changes import notify
@@ -209,7 +209,7 @@ class Run(Sight):
                 yield batch
 
     async def _has_wanted(self, scan: Scan) -> bool:
-        query = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {} t WHERE {})").format(sql.Identifier(*scan.part.name), scan.wanted)
+        query = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {} t WHERE {})").format(Identifier(*scan.part.name), scan.wanted)
         ((wanted,),) = await self.see(scan.part, query)
         return bool(wanted)
 
@@ -235,8 +235,11 @@ Kind = Callable[[Run], Awaitable[None]]
 
 
 @asynccontextmanager
-async def running(site: JobSite, job: Job, display: Display) -> AsyncIterator[Run]:
-    """Take a job on, as the only process that does; ConfigError where another one has it, or the options are not possible."""
+async def running(site: JobSite, job: Job, display: Display, *, patience: float = 0.0) -> AsyncIterator[Run]:
+    """Take a job on, as the only process that does; ConfigError where another one has it, or the options are not possible.
+
+    ``patience``: seconds that locks are waited for; 0: as long as that takes.
+    """
     options = job.options
     async with AsyncExitStack() as stack:
         conn, reading, looks = [
@@ -246,6 +249,7 @@ async def running(site: JobSite, job: Job, display: Display) -> AsyncIterator[Ru
             raise ConfigError(f"another process is at work on {job.subject}")
         for each in (conn, reading):
             await each.execute(SESSION)
+            await each.execute(f"SET lock_timeout TO {patience * 1000:.0f}")
             await each.execute(f"SET application_name TO '{_named(job)}'")
         as_replica = not options.get("fire_triggers") and await become_replica(conn)
         throttle = Throttle(looks, limits_of(options), display.waits)

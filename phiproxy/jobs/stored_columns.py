@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from phiproxy.jobs.relations import Connection, Part, family_of, rows_of
+from phiproxy.jobs.relations import Connection, Identifier, Part, family_of, rows_of
 from phiproxy.policy.model import Policy
 from phiproxy.policy.physical_columns import hidden_beside
 from phiproxy.policy.registry_layout import Layout, RegisteredIdentity, column_of
@@ -38,7 +38,7 @@ class StoredColumn:
     @property
     def sql(self) -> sql.Composed:
         """The column of the row ``t``."""
-        return sql.SQL("t.{}").format(sql.Identifier(self.name))
+        return sql.SQL("t.{}").format(Identifier(self.name))
 
 
 Stored = list[tuple[Part, list[StoredColumn]]]

@@ -20,14 +20,14 @@ from phiproxy.jobs.filling import fill_scan
 from phiproxy.jobs.physical_definitions import Converter
 from phiproxy.jobs.records import Progress, write_progress
 from phiproxy.jobs.relations import Part
+from phiproxy.jobs.row_sql import Row
 from phiproxy.jobs.running import Run
-from phiproxy.jobs.scan import Row
 from phiproxy.jobs.tenant_rows import Values, filling
 from phiproxy.keys.clear_columns import allow_clear, forbid_clear
 from phiproxy.keys.holds import end_hold, place_hold, unconfirmed, withdraw_hold
 from phiproxy.keys.key_state_changes import notify
+from phiproxy.keys.registry_checked_on_read import Change
 from phiproxy.keys.registry_schema import table as registry_table
-from phiproxy.keys.registry_verification import Change
 from phiproxy.net.catalog_reader import read_catalog
 from phiproxy.policy.identifiers import quote_ident
 

@@ -7,7 +7,7 @@ from phiproxy.keys.anchoring import verify
 from phiproxy.keys.authenticated_tables import Connection
 from phiproxy.keys.key_state_changes import announce
 from phiproxy.keys.registry import record_event
-from phiproxy.keys.registry_verification import CHANGING, Trust, read_counter, write_manifests
+from phiproxy.keys.registry_checked_on_read import CHANGING, Trust, read_counter, write_manifests
 
 
 async def accept_rollback(conn: Connection, trust: Trust, reason: str) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from phiproxy.keys.layout_rows import read_layout
 from phiproxy.keys.manifest import Counter, Manifest, RegistryKey
 from phiproxy.keys.provider import KeyProvider
 from phiproxy.keys.registry import select_roots
-from phiproxy.keys.registry_verification import Fault, Trust, View, write_manifests
+from phiproxy.keys.registry_checked_on_read import Fault, Trust, View, write_manifests
 from phiproxy.keys.root_cache import unwrap_root
 from phiproxy.keys.tenant_keks import Kek, kek_of
 

@@ -85,7 +85,7 @@ AUTHENTICATED: Final = {t.name: t for t in _ALL}
 
 async def one_row(conn: Connection, query: sql.Composed | bytes, values: Sequence[Any] = ()) -> TupleRow:
     """Return the row of a query that always has one, as of an aggregate."""
-    row = await (await conn.execute(query, values)).fetchone()
+    row = await (await conn.execute(query, values or None)).fetchone()  # without any a % is no placeholder
     assert row is not None
     return row
 

@@ -13,9 +13,9 @@ from phiproxy.keys.authenticated_tables import Connection, one_row
 from phiproxy.keys.identities import Name, column_types, label
 from phiproxy.keys.layout_rows import read_layout
 from phiproxy.keys.registry import record_event
+from phiproxy.keys.registry_checked_on_read import Change
 from phiproxy.keys.registry_schema import table
-from phiproxy.keys.registry_verification import Change
-from phiproxy.policy.guards import guard_name
+from phiproxy.policy.plaintext_guards import guard_name
 from phiproxy.policy.registry_layout import column_of
 from phiproxy.wire.oids import BYTEA_OID
 

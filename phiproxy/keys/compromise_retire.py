@@ -4,7 +4,7 @@ A key is retired only when nothing in the database is under it. Whoever keeps ba
 registry can. SP 800-57 part 1, sections 7 and 8.3.4.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -16,13 +16,13 @@ from phiproxy.keys.identities import column_types
 from phiproxy.keys.key_rows import DataKeyRow, RootRow, in_state, is_authentic
 from phiproxy.keys.key_state_changes import announce, set_data_key_state, set_root_state
 from phiproxy.keys.registry import Registry, select_data_keys
-from phiproxy.keys.registry_verification import Change
+from phiproxy.keys.registry_checked_on_read import Change
 from phiproxy.keys.root_cache import unwrap_root
 from phiproxy.keys.rotation import roll_data_key
 from phiproxy.keys.tenant_keks import Kek
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.physical_columns import hidden_beside, sealed_conditions, sealed_constant
-from phiproxy.policy.physical_documents import document_pattern, sealed_under
+from phiproxy.policy.physical_documents import document_pattern
 from phiproxy.policy.registry_layout import column_of
 from phiproxy.policy.view_rests import SEALED, sealed_in
 from phiproxy.wire.oids import BYTEA_OID
@@ -101,26 +101,40 @@ async def usage(conn: Connection, columns: Sequence[Column], key_id: int) -> lis
     types = await column_types(conn, [*columns, *beside])
     documents = {column_of(c) for c in columns if column_of(c) != c}
     documents |= {(schema, name, hidden) for schema, name, column in documents for hidden in hidden_beside(column)}
+    looked_at: dict[tuple[str, str], dict[str, bool]] = {}
     for schema, name, column in [*(c for c in columns if column_of(c) == c), *(c for c in beside if c in types)]:
         of_document = (schema, name, column) in documents
-        if types.get((schema, name, column), BYTEA_OID) != BYTEA_OID and not of_document:
-            continue  # not converted yet: there is no envelope in it
-        qualified = sql.Identifier(schema, name)
-        try:
-            await conn.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(qualified))
-            value: str | bytes = document_pattern(key_id) if of_document else key_id.to_bytes(4, "big")
-            condition = sealed_under(column) if of_document else f"pg_catalog.substring({quote_ident(column)}, 6, 4) = %s"
-            query = sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE {}").format(qualified, sql.SQL(condition))
-            (count,) = await one_row(conn, query, (value,))
-        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable) as error:
-            raise ConfigError(
-                f"{schema}.{name} cannot be looked through (SQLSTATE {error.sqlstate}), so the key may still be in use",
-                hint="the service role needs SELECT and UPDATE on it",
-            ) from None
-        values = count + await _in_definitions(conn, (schema, name, column), key_id)
-        if values:
-            usages.append(Usage((schema, name, column), key_id, values))
+        if types.get((schema, name, column), BYTEA_OID) == BYTEA_OID or of_document:  # else there is no envelope in it yet
+            looked_at.setdefault((schema, name), {})[column] = of_document
+    for (schema, name), in_table in looked_at.items():
+        for column, count in zip(in_table, await _counted(conn, schema, name, in_table, key_id), strict=True):
+            values = count + await _in_definitions(conn, (schema, name, column), key_id)
+            if values:
+                usages.append(Usage((schema, name, column), key_id, values))
     return usages + await _in_views(conn, key_id)
+
+
+async def _counted(conn: Connection, schema: str, name: str, columns: Mapping[str, bool], key_id: int) -> tuple[int, ...]:
+    """Lock a table against writers and count the values under a key, all columns' in one scan, since writers wait for it.
+
+    ``columns``: whether each is of documents.
+    """
+    qualified = sql.Identifier(schema, name)
+    of_value = "pg_catalog.count(*) FILTER (WHERE pg_catalog.substring({}, 6, 4) = {})", key_id.to_bytes(4, "big")
+    of_document = "pg_catalog.count(*) FILTER (WHERE {}::text ~ {})", document_pattern(key_id)
+    counts = []
+    for column, is_document in columns.items():
+        count, value = of_document if is_document else of_value
+        counts.append(sql.SQL(count).format(sql.Identifier(column), sql.Literal(value)))
+    query = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(counts), qualified)
+    try:
+        await conn.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(qualified))
+        return await one_row(conn, query)
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable) as error:
+        raise ConfigError(
+            f"{schema}.{name} cannot be looked through (SQLSTATE {error.sqlstate}), so the key may still be in use",
+            hint="the service role needs SELECT and UPDATE on it",
+        ) from None
 
 
 _VIEWS = """

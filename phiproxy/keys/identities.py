@@ -15,8 +15,8 @@ from phiproxy.index.collations import needs_characters
 from phiproxy.keys.authenticated_tables import Connection
 from phiproxy.keys.layout_rows import read_layout
 from phiproxy.keys.registry import record_event, select_root
+from phiproxy.keys.registry_checked_on_read import Change
 from phiproxy.keys.registry_schema import table
-from phiproxy.keys.registry_verification import Change
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.registry_layout import RegisteredIdentity, WantedIdentity, column_of
 from phiproxy.wire.oids import BYTEA_OID

@@ -13,8 +13,8 @@ from phiproxy.keys.anchoring import is_authenticated
 from phiproxy.keys.authenticated_tables import Connection, present_tables, read_rows
 from phiproxy.keys.key_rows import DataKeyRow, RootRow, WrapRow
 from phiproxy.keys.layout_rows import read_layout
+from phiproxy.keys.registry_checked_on_read import SNAPSHOT
 from phiproxy.keys.registry_schema import table
-from phiproxy.keys.registry_verification import SNAPSHOT
 from phiproxy.policy.protection import Slot
 from phiproxy.policy.registry_layout import Layout, RegisteredIdentity
 

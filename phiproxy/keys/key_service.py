@@ -25,7 +25,7 @@ from phiproxy.keys.key_rows import DataKeyRow, RootRow, unwrap_data_key
 from phiproxy.keys.new_tenants import ensure_root
 from phiproxy.keys.provider import Purpose
 from phiproxy.keys.registry import Registry
-from phiproxy.keys.registry_verification import Fault
+from phiproxy.keys.registry_checked_on_read import Fault
 from phiproxy.keys.resolve_data_key import Resolved, resolve_data_keys
 from phiproxy.keys.root_cache import CacheLimits, Root, RootCache
 from phiproxy.keys.rotation import roll_data_key, rotate_root

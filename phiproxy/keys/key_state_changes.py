@@ -13,8 +13,8 @@ from phiproxy.keys.authenticated_tables import Connection
 from phiproxy.keys.key_rows import DataKeyRow, RootRow, WrapRow
 from phiproxy.keys.provider import Wrapped
 from phiproxy.keys.registry import record_event
+from phiproxy.keys.registry_checked_on_read import Change
 from phiproxy.keys.registry_schema import table
-from phiproxy.keys.registry_verification import Change
 
 CHANNEL: Final = "phiproxy_epoch"
 """NOTIFY channel of every registry; the payload is the registry's schema."""

@@ -25,8 +25,8 @@ from phiproxy.keys.authenticated_tables import (
     read_rows,
 )
 from phiproxy.keys.manifest import LAYOUT_GROUP
+from phiproxy.keys.registry_checked_on_read import SNAPSHOT, Trust, View
 from phiproxy.keys.registry_schema import table
-from phiproxy.keys.registry_verification import SNAPSHOT, Trust, View
 from phiproxy.policy.protection import Slot, SlotState
 from phiproxy.policy.registry_layout import Layout, RegisteredIdentity
 

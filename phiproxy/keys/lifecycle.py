@@ -41,6 +41,7 @@ from phiproxy.keys.registry import (
     select_root,
     select_roots,
 )
+from phiproxy.keys.registry_checked_on_read import CHANGING, Change, Trust
 from phiproxy.keys.registry_schema import (
     FOREIGN_PRIVILEGES,
     FORMAT,
@@ -50,7 +51,6 @@ from phiproxy.keys.registry_schema import (
     table,
     upgrade_tables,
 )
-from phiproxy.keys.registry_verification import CHANGING, Change, Trust
 from phiproxy.keys.root_cache import CacheLimits, RootCache, unwrap_root
 from phiproxy.keys.serving_proxies import live_proxies
 from phiproxy.keys.slot_activation import activate_slots

@@ -21,8 +21,8 @@ from phiproxy.index.collations import (
 from phiproxy.keys.authenticated_tables import Connection, one_row
 from phiproxy.keys.layout_rows import read_collation
 from phiproxy.keys.registry import record_event
+from phiproxy.keys.registry_checked_on_read import Change
 from phiproxy.keys.registry_schema import table
-from phiproxy.keys.registry_verification import Change
 
 # One answer for all databases of a server with the same collation: (host, port, collation, extent).
 _observed: dict[tuple[str, int, str, Extent], Collation] = {}

@@ -30,8 +30,8 @@ from phiproxy.keys.key_rows import DataKeyRow, RootRow, WrapRow
 from phiproxy.keys.layout_rows import verified_layout
 from phiproxy.keys.manifest import row_label, scope_group
 from phiproxy.keys.provider import Purpose, Wrapped
+from phiproxy.keys.registry_checked_on_read import CHANGING, Change, Trust, View
 from phiproxy.keys.registry_schema import table
-from phiproxy.keys.registry_verification import CHANGING, Change, Trust, View
 from phiproxy.policy.registry_layout import Layout
 
 __all__ = ["Connection"]

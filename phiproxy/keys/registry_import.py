@@ -21,8 +21,8 @@ from phiproxy.keys.lifecycle import Done, Initialised, ensure_tables
 from phiproxy.keys.manifest import Counter, Manifest, RegistryKey, Row
 from phiproxy.keys.provider import KeyProvider
 from phiproxy.keys.registry import as_provider_error, record_event
+from phiproxy.keys.registry_checked_on_read import CHANGING, Trust, read_counter, write_manifests
 from phiproxy.keys.registry_schema import table
-from phiproxy.keys.registry_verification import CHANGING, Trust, read_counter, write_manifests
 
 # Fields that never change: of a row that is in both, they must be the same. A column's name and a wrap may go.
 _LASTING: Final = {"identity": slice(0, 3), "slot": slice(0, 4), "root_key": slice(0, 1), "data_key": slice(0, 3)}

@@ -8,8 +8,8 @@ from psycopg import sql
 from phiproxy.keys.identities import Name, Registered, locked_columns
 from phiproxy.keys.layout_rows import read_layout
 from phiproxy.keys.registry import Connection, record_event
+from phiproxy.keys.registry_checked_on_read import Change
 from phiproxy.keys.registry_schema import table
-from phiproxy.keys.registry_verification import Change
 from phiproxy.policy.physical_columns import lacks_tag
 from phiproxy.policy.physical_documents import lacks_leaf_tag
 from phiproxy.policy.protection import Slot

@@ -12,7 +12,7 @@ from phiproxy.errors import ProviderDenied, ProviderError, ProviderUnavailable
 from phiproxy.keys.key_rows import RootRow
 from phiproxy.keys.key_state_changes import root_subject
 from phiproxy.keys.registry import Connection, select_roots, view_roots
-from phiproxy.keys.registry_verification import Trust
+from phiproxy.keys.registry_checked_on_read import Trust
 from phiproxy.keys.root_cache import unwrap_root
 from phiproxy.keys.tenant_keks import Kek, TenantKeks
 

@@ -21,7 +21,7 @@ from phiproxy.net.tasks import spawn
 from phiproxy.policy.setting_values import Address
 from phiproxy.session import audited_executions, holding
 from phiproxy.session.core import Session
-from phiproxy.session.needs import Need, NeedEngine, NeedRelease, NeedWork
+from phiproxy.session.needs import Need, NeedEngine, NeedRelease, NeedWork, Work
 from phiproxy.session.phases import AUTHENTICATING, CLOSED, LOGGED_IN, TRANSPARENT
 from phiproxy.session.trail import not_recorded
 from phiproxy.wire.messages import TERMINATE, error_response
@@ -39,6 +39,8 @@ LINGER = 10.0
 # How long the server may work in silence for a client that has closed its sending half. Whether it still listens cannot be seen
 # (a process that died looks the same), so what takes longer is cancelled, as for a client that is gone.
 HALF_CLOSED = 5.0
+# Between two long values that are given back, each of which takes a moment, a neighbour's question goes to the server and back.
+RESPITE = 0.005
 _READY_FOR_QUERY = b"Z\0\0\0\x05"
 
 
@@ -271,8 +273,8 @@ class Relay:
                 self._write()
                 self._choke()
                 while self.session.over:
-                    self.session.over.pop()
-                    await asyncio.sleep(0)
+                    pause = RESPITE if isinstance(self.session.over.pop(), Work) else 0
+                    await asyncio.sleep(pause)
                 if following is not None and self.session.pipeline.copy_in:
                     await self._listen_to_server()
         except Exception as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,16 @@ def service_conninfo(settings: Settings, database: str, *, small: bool = False) 
     return make_conninfo("", **parameters)
 
 
-def service_pool(settings: Settings, database: str, *, max_size: int = 4) -> ServicePool:
+def service_pool(
+    settings: Settings,
+    database: str,
+    *,
+    max_size: int = 4,
+    configure: Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]] | None = None,
+) -> ServicePool:
     """Return a closed pool of autocommit connections: ``async with`` it, or open and close it. ConfigError as above.
+
+    ``configure`` is awaited with each new one.
 
     Small, since only the key registry uses it; broken connections are found before they are handed out.
     """
@@ -76,6 +85,7 @@ def service_pool(settings: Settings, database: str, *, max_size: int = 4) -> Ser
         service_conninfo(settings, database, small=True),
         min_size=1,
         kwargs={"autocommit": True},
+        configure=configure,
         check=AsyncConnectionPool.check_connection,
         name=f"phiproxy-{database}",
         timeout=settings.upstream.connect_timeout,

@@ -5,9 +5,9 @@ from typing import Literal
 
 from phiproxy.policy.boundary import clear_entry, released_guards, strangers
 from phiproxy.policy.catalog import Catalog
-from phiproxy.policy.guards import guard_name
 from phiproxy.policy.inheritance import with_descendants
 from phiproxy.policy.model import Policy
+from phiproxy.policy.plaintext_guards import guard_name
 from phiproxy.policy.protection import Protection
 
 

@@ -17,10 +17,10 @@ from phiproxy.ops.stored_values import Counted, lacking_tag, unfinished
 from phiproxy.policy.bind import bind, planned
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.column_states import ColumnState, column_states
-from phiproxy.policy.guards import guard_name
 from phiproxy.policy.inheritance import inherited_columns, with_descendants
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.physical_columns import hidden_name
+from phiproxy.policy.plaintext_guards import guard_name
 from phiproxy.policy.protection import ColumnName, ProtectedColumn, Protection, Slot, answering_slots
 from phiproxy.policy.registry_layout import Layout
 

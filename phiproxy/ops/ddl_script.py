@@ -25,12 +25,12 @@ from phiproxy.policy.bind import assemble, table_complaints
 from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.column_states import clear_columns, clear_fields
 from phiproxy.policy.column_types import named_type
-from phiproxy.policy.guards import guard, guard_name
 from phiproxy.policy.identifiers import literal, quote_ident, shorten
 from phiproxy.policy.inheritance import inherited_columns, with_descendants
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.physical_columns import hidden_column, hidden_index, tag
 from phiproxy.policy.physical_documents import bare_path
+from phiproxy.policy.plaintext_guards import guard, guard_name
 from phiproxy.policy.protection import ColumnName, DeclaredType, ProtectedColumn, Slot, answering_slots
 from phiproxy.policy.registry_layout import Layout
 from phiproxy.policy.user_types import same_name

@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from phiproxy.policy.guards import guard, guard_name
 from phiproxy.policy.model import PolicyColumn
 from phiproxy.policy.physical_columns import hidden_name, tag
+from phiproxy.policy.plaintext_guards import guard, guard_name
 from phiproxy.policy.protection import ProtectedColumn, Slot
 
 _BLANKS = re.compile(r"[\s()]+")

@@ -9,8 +9,8 @@ What is known of all texts of a shape:
 ``long_inserts``: INSERT of many rows of VALUES.
 
 Values and rows:
-    column_ciphers, slot_tags, sealed_columns, sealed_rows, convert_values, compiled_convert, document_ciphers, spelled_values,
-    value_formats, range_tags, result_columns, masked_values, copy_sealing, row_counts
+    column_ciphers, slot_tags, sealed_columns, sealed_rows, convert_values, compiled_convert, document_ciphers, field_ciphers,
+    spelled_values, value_formats, range_tags, result_columns, masked_values, copy_sealing, row_counts
 ``column_ciphers`` seals and opens a column's values, ``range_tags`` makes tags of a range's two bounds, ``convert_values`` takes
 the values of one execution, many of them in slices.
 

@@ -27,7 +27,8 @@ from phiproxy.crypto.seal_rows import RowKeys, draw_row_keys
 from phiproxy.errors import IndexKeyWant, KeyNeeded, KeyWant, SealError, ValueRefused, WriteKeyWant
 from phiproxy.index.transform import transform
 from phiproxy.long_values import LONG_JSON, LONG_VALUE, LongWork
-from phiproxy.plan.document_ciphers import Macs, RowStoreFunction, opening, sealing, searching_json, showing
+from phiproxy.plan.document_ciphers import opening, sealing, searching_json, showing
+from phiproxy.plan.field_ciphers import Macs, Made, RowStoreFunction
 from phiproxy.plan.row_counts import RowCounts
 from phiproxy.plan.slot_tags import Lower, SlotFunction, all_slots, lower_of, slot_function, spec_of
 from phiproxy.plan.spelled_values import RecordNames, SpelledKeys, envelope_spelled, needed_together, spells_stored
@@ -75,7 +76,7 @@ class Ciphers:
         self.note_subject: Callable[[tuple[int, bytes | None]], None] | None = None
         """Told, where there is an audit log, the number and value of each subject column of each row."""
         self._memo = OpenMemo()
-        self._store: dict[ProtectedColumn, tuple[RowStoreFunction, tuple[IndexKeyWant, ...]]] = {}
+        self._store: dict[ProtectedColumn, Made] = {}
         self._search: dict[tuple[int, int, int, DeclaredType, Lower | None], ValueFunction] = {}
         self._open: dict[tuple[str, str, bool | Masked | None], OpenSpan] = {}
         self._shown: dict[tuple[str, str, Masked], FieldFunctionOrNull] = {}
@@ -156,7 +157,7 @@ class Ciphers:
         """Return (plaintext, record, what ``macs`` gives of the column) -> envelope, as those of ``stores`` do."""
         return self.made(column)[0]
 
-    def made(self, column: ProtectedColumn) -> tuple[RowStoreFunction, tuple[IndexKeyWant, ...]]:
+    def made(self, column: ProtectedColumn) -> Made:
         """Return what seals values of a column, and the index keys that it takes."""
         store = self._store.get(column)
         if store is None:

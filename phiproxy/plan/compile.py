@@ -18,8 +18,8 @@ from phiproxy.plan.statement_record import touched_by
 from phiproxy.policy.column_types import array_of, by_oid
 from phiproxy.sql.expressions.error_positions import at_parameter
 from phiproxy.sql.result import Answered, BoundPair, Edit, Occurrence, Source
+from phiproxy.sql.rewrite.apply_edits import Rendered
 from phiproxy.sql.rewrite.references_and_markers import marker
-from phiproxy.sql.rewrite.render import Rendered
 from phiproxy.sql.text.parse import char_position
 from phiproxy.sql.values.accepted_types import read_as
 from phiproxy.sql.values.formula import Formula

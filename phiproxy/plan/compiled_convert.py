@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from phiproxy.crypto.seal import Record
 from phiproxy.plan.column_ciphers import Ciphers
-from phiproxy.plan.document_ciphers import RowStoreFunction
+from phiproxy.plan.field_ciphers import RowStoreFunction
 from phiproxy.sql.result import Source
 from phiproxy.sql.values.uses import Plain, Search, Store, Use
 

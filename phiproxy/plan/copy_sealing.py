@@ -19,7 +19,8 @@ from phiproxy.long_values import LONG_VALUE, copied, holds
 from phiproxy.plan.column_ciphers import Ciphers, long_for
 from phiproxy.plan.convert_values import Steps, at_once, keys_spelled
 from phiproxy.plan.copy_subjects import RowSubjects
-from phiproxy.plan.document_ciphers import Macs, RowStoreFunction, of_binary
+from phiproxy.plan.document_ciphers import of_binary
+from phiproxy.plan.field_ciphers import Macs, RowStoreFunction
 from phiproxy.plan.masked_values import Shown, shown_masked
 from phiproxy.plan.result_columns import shown_in
 from phiproxy.plan.sealed_columns import ColumnStore, column_store
@@ -34,7 +35,7 @@ from phiproxy.types.styles import Styles
 from phiproxy.wire.bytea_and_text import bytea_from_text
 from phiproxy.wire.copy_binary import BinaryCodec
 from phiproxy.wire.copy_csv import CsvCodec
-from phiproxy.wire.copy_rows import Codec, CopyDataError, CopyFormat, Raw, Row, missing_or_extra
+from phiproxy.wire.copy_rows import Codec, CopyDataError, CopyFormat, Raw, Row, SentRow, in_blocks, missing_or_extra
 from phiproxy.wire.copy_text import TextCodec
 from phiproxy.wire.encodings import UTF8, Encoding, encoding_of
 from phiproxy.wire.encodings import of_binary as text_of_binary
@@ -79,6 +80,8 @@ class CopyFailure(Exception):
         self.context = context
 
 
+# Rows as the server gets them, and why the next cannot be one.
+Sealed = tuple[list[SentRow], CopyFailure | None]
 # The values of rows, and why the next cannot be read.
 Plain = tuple[list[Values], CopyFailure | None]
 
@@ -108,6 +111,10 @@ class CopyIn:
         self._stores = [(i, _store(ciphers, column, styles, binary=self._binary), column) for i, column in protected]
         self._protected, self._styles = [c for _, c in protected], styles
         self._writers = [self._written(i, column) for i, column in protected]
+        self._long_writers = [
+            self._written_long if column.form == "bytea" else write
+            for (_, column), write in zip(protected, self._writers, strict=True)
+        ]
         places = [i for i, _ in protected]
         self._pick: Callable[[Row], Values] = (
             itemgetter(*places) if len(places) > 1 else lambda row: tuple([row[place] for place in places])
@@ -155,6 +162,9 @@ class CopyIn:
         if self._binary:
             return lambda value: value
         return lambda value: self._codec.write(of_binary(value), position)
+
+    def _written_long(self, value: bytes) -> bytes | list[bytes]:
+        return self._codec.write_bytea(value) if len(value) <= LONG_VALUE else self._codec.long_bytea(value)
 
     def _field(self, position: int, column: ProtectedColumn) -> Callable[[Raw], bytes | None]:
         read, to_utf8, oid = self._codec.reader(position), self._encoding.to_utf8, column.type.sent_as
@@ -257,18 +267,21 @@ class CopyIn:
         if failure is not None:
             raise failure
 
-    def _blocks(self, sealed: list[Row]) -> list[bytes]:
-        data = self._codec.join(sealed)
+    def _blocks(self, sealed: list[SentRow]) -> list[bytes]:
+        if self._long:
+            parts = self._codec.parts(sealed)
+            return [*in_blocks(parts if self._binary else map(self._encoding.from_utf8, parts), BLOCK)]
+        data = self._codec.join(cast("list[Row]", sealed))
         data = data if self._binary else self._encoding.from_utf8(data)
         return [data[i : i + BLOCK] for i in range(0, len(data), BLOCK)]
 
-    def _sealed(self, rows: list[Row], begin: int) -> Steps[tuple[list[Row], CopyFailure | None]]:
+    def _sealed(self, rows: list[Row], begin: int) -> Steps[Sealed]:
         """Return the rows as the server gets them, up to the first that fails, and how it fails. KeyNeeded leaves all as it was."""
         read = partial(self._plain, rows, begin)
         plain, failure = cast("Plain", (yield read)) if self._long else read()
         nothing: Values = (None,) * len(self._fields)
         if not plain or not (self._added or any(values != nothing for values in plain)):
-            return rows[: begin + len(plain)], failure
+            return cast("list[SentRow]", rows[: begin + len(plain)]), failure
         if self._at_once and self._bare and self._ascii and failure is None and not self._long:
             sealed = self._sealed_at_once(rows, begin, cast("Columns", [*zip(*plain, strict=True)]))
             if sealed is not None:
@@ -290,7 +303,7 @@ class CopyIn:
                     record.secret()
         except ValueError:  # given up since the records were drawn
             raise KeyNeeded({WriteKeyWant(scope, len(plain)) for scope, _ in self._scopes}) from None
-        return cast("tuple[list[Row], CopyFailure | None]", (yield seal))
+        return cast("Sealed", (yield seal))
 
     def _spelled(self, plain: list[Values]) -> list[RecordNames]:
         """Return, for each column, the records of what its values spell that may be stored."""
@@ -312,7 +325,7 @@ class CopyIn:
             with suppress(ValueRefused):  # said in its turn
                 yield read(value, int(self._binary), self._styles)
 
-    def _sealed_at_once(self, rows: list[Row], begin: int, columns: Columns) -> list[Row] | None:
+    def _sealed_at_once(self, rows: list[Row], begin: int, columns: Columns) -> list[SentRow] | None:
         """Return what ``_sealed`` does, column by column; None where a value is refused, and it must be said which. KeyNeeded."""
         if not all(store.takes(values) for store, values in zip(self._at_once, columns, strict=True)):
             return None
@@ -326,7 +339,7 @@ class CopyIn:
         for (place, _, column), store, values, own in zip(self._stores, self._at_once, columns, slots, strict=True):
             for row, envelope in zip(done, store.seal(values, keys[column.scope], own), strict=True):
                 row[place] = spell(envelope)
-        return [*rows[:begin], *done]
+        return cast("list[SentRow]", [*rows[:begin], *done])
 
     def _sealed_under(
         self,
@@ -337,17 +350,16 @@ class CopyIn:
         stores: Sequence[_Field],
         added: Sequence[_Default],
         spelled: Sequence[SpelledKeys | None] | None = None,
-    ) -> tuple[list[Row], CopyFailure | None]:
+    ) -> Sealed:
         """Return what ``_sealed`` does, once the values are read and the records drawn."""
         spelled = spelled if spelled is not None else (None,) * len(stores)
-        done = rows[:begin]
+        done = cast("list[SentRow]", rows[:begin])
+        writers = self._long_writers if self._long else self._writers
         position = 0
         for index, (values, row) in enumerate(zip(plain, rows[begin:], strict=False)):
-            new = row.copy()
+            new: SentRow = [*row]
             try:
-                for value, (position, store, macs, records), write, keys in zip(
-                    values, stores, self._writers, spelled, strict=True
-                ):
+                for value, (position, store, macs, records), write, keys in zip(values, stores, writers, spelled, strict=True):
                     if value is not None:
                         new[position] = write(store(value, records[index], macs, keys))
             except InvalidEncoding as error:
@@ -364,7 +376,7 @@ class CopyIn:
             done.append(new)
         return done, failure
 
-    def _poison(self, row: Row, values: Values, position: int) -> None:
+    def _poison(self, row: SentRow, values: Values, position: int) -> None:
         """Put what no bytea is into the place of a value that was refused, and of those behind it, which are not sealed either."""
         for value, (later, _, _) in zip(values, self._stores, strict=True):
             if value is not None and later >= position:
@@ -558,10 +570,10 @@ class CopyOut:
         return data if self._binary else self._encoding.from_utf8(data)
 
 
-def _let_go(rows: list[Row]) -> Steps[None]:
+def _let_go(rows: list[Row] | list[SentRow]) -> Steps[None]:
     """Let go of rows that nobody looks at any longer, of each long field in a step: giving back 100 MB takes some 10 ms."""
     for row in rows:
-        for position in [n for n, value in enumerate(row) if value is not None and len(value) > LONG_VALUE]:
+        for position in [n for n, value in enumerate(row) if isinstance(value, bytes) and len(value) > LONG_VALUE]:
             row[position] = None
             yield None
 

@@ -10,9 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Protocol, TypeVar
-
-from cryptography.hazmat.primitives.hmac import HMAC
+from typing import TypeVar
 
 from phiproxy.access.masks import mask
 from phiproxy.access.rules import Masked
@@ -22,8 +20,9 @@ from phiproxy.documents.field_paths import Path, spell_path
 from phiproxy.documents.field_values import FieldValues, field_values
 from phiproxy.documents.sealed_leaves import PREFIX, envelope_of, leaf_of, looks_sealed
 from phiproxy.documents.walk import AS_LISTED, Walk, listed, refused_document, stored_otherwise
-from phiproxy.errors import IndexKeyWant, SealError, ValueRefused
+from phiproxy.errors import SealError, ValueRefused
 from phiproxy.long_values import LONG_JSON, copied, decoded, encoded, take_apart
+from phiproxy.plan.field_ciphers import FieldCiphers, Macs, Made
 from phiproxy.policy.physical_documents import OF_NULL
 from phiproxy.policy.protection import DocumentFields, Part, ProtectedColumn, Slot
 from phiproxy.types.declared import DeclaredType
@@ -32,22 +31,7 @@ from phiproxy.types.value_errors import UnsupportedVersion
 from phiproxy.wire.bytea_and_text import check_text
 from phiproxy.wire.fields import FieldFunctionOrNull
 
-if TYPE_CHECKING:
-    from phiproxy.plan.column_ciphers import Ciphers
-
-Macs = Sequence[HMAC]
-"""A column's index keys, one for each slot that is live, in slot order; of a document those of its fields, one after the other."""
-
-
-class RowStoreFunction(Protocol):
-    """Seals a value."""
-
-    def __call__(self, value: bytes, record: Record, macs: Macs, keys: RecordKeys | None = None, /) -> bytes:
-        """Return what the server gets. ``keys`` open what a document spells that is stored; without them the keyring is asked."""
-
-
 T = TypeVar("T")
-Made = tuple[RowStoreFunction, tuple[IndexKeyWant, ...]]
 
 VERSION = b"\x01"
 """What a jsonb begins with in its binary form."""
@@ -63,7 +47,7 @@ class _Others:
     A client chooses their paths, so nothing is counted or noted by them, and few are remembered.
     """
 
-    def __init__(self, ciphers: Ciphers, column: ProtectedColumn) -> None:
+    def __init__(self, ciphers: FieldCiphers, column: ProtectedColumn) -> None:
         self._ciphers = ciphers
         self._label = column.label
         self._column = column
@@ -102,7 +86,7 @@ def _other_at(column: ProtectedColumn, path: Path) -> ProtectedColumn:
     return replace(column, document=None, slots=(), type=_JSONB, path=spell_path(path))
 
 
-def sealing(ciphers: Ciphers, column: ProtectedColumn) -> Made:
+def sealing(ciphers: FieldCiphers, column: ProtectedColumn) -> Made:
     """Return what seals documents of a column, and the index keys of all of its fields, in their order.
 
     The function takes jsonb's text and returns jsonb's binary form, whose text is ASCII: it is the same in every encoding. Of a
@@ -161,7 +145,7 @@ def _json_of(family: str, canonical_form: bytes) -> Value:
     return canonical_form if canonical_form[-1:].isdigit() else canonical_form.decode()
 
 
-def _opened_now(ciphers: Ciphers, field: ProtectedColumn) -> OpenSpan:
+def _opened_now(ciphers: FieldCiphers, field: ProtectedColumn) -> OpenSpan:
     ciphers.look_at_clock()
     return ciphers.open_span(field)
 
@@ -187,7 +171,7 @@ def _plaintext(field: ProtectedColumn, opening: Callable[[], OpenSpan], values: 
         raise
 
 
-def opening(ciphers: Ciphers, column: ProtectedColumn) -> OpenSpan:
+def opening(ciphers: FieldCiphers, column: ProtectedColumn) -> OpenSpan:
     """Return (data, begin, end of the server's text) -> the text with all leaves opened, of a document or a part of one.
 
     Of a part that is shown as text, a leaf that is a string is that string. Fields of which the session sees masks are these.
@@ -197,12 +181,12 @@ def opening(ciphers: Ciphers, column: ProtectedColumn) -> OpenSpan:
     return _opening(ciphers, column, lambda value: _shown(value, as_text=as_text))
 
 
-def showing(ciphers: Ciphers, column: ProtectedColumn) -> FieldFunctionOrNull:
+def showing(ciphers: FieldCiphers, column: ProtectedColumn) -> FieldFunctionOrNull:
     """Return the same of a part that is shown as text, and in which masks are: None, which is NULL, for one that is JSON's null."""
     return _opening(ciphers, column, lambda value: None if value is None else _shown(value, as_text=True))
 
 
-def _opening(ciphers: Ciphers, column: ProtectedColumn, spell: Callable[[Value], T]) -> Callable[[bytes, int, int], T]:
+def _opening(ciphers: FieldCiphers, column: ProtectedColumn, spell: Callable[[Value], T]) -> Callable[[bytes, int, int], T]:
     part = column.part
     of = part.of if part is not None else column
     path = part.path if part is not None else ()
@@ -298,7 +282,7 @@ _NO_LEAF = b"\x01"
 """What is no tag: for what no field of its type can be."""
 
 
-def searching_json(ciphers: Ciphers, part: Part, slot: Slot) -> Callable[[bytes], bytes]:
+def searching_json(ciphers: FieldCiphers, part: Part, slot: Slot) -> Callable[[bytes], bytes]:
     """Return canonical jsonb -> what the server compares a field with that is taken as JSON: a tag, or what stands for one.
 
     A field of type integer is ``34`` where ``34.0`` is searched, as jsonb has it.
@@ -328,7 +312,7 @@ def _without_decimals(number: bytes) -> bytes:
 
 
 def _opening_walk(
-    ciphers: Ciphers,
+    ciphers: FieldCiphers,
     document: DocumentFields,
     open_field: Callable[[ProtectedColumn], OpenSpan],
     open_other: Callable[[Path], OpenSpan],
@@ -371,7 +355,12 @@ def _is_hidden(field: ProtectedColumn) -> bool:
 
 
 def _shows(
-    ciphers: Ciphers, field: ProtectedColumn, open_field: Callable[[ProtectedColumn], OpenSpan], note: Note | None, *, apart: bool
+    ciphers: FieldCiphers,
+    field: ProtectedColumn,
+    open_field: Callable[[ProtectedColumn], OpenSpan],
+    note: Note | None,
+    *,
+    apart: bool,
 ) -> Callable[[Value], Value]:
     """Return what makes of a sealed leaf what is shown of it: its value, or its mask, for which it is opened if that needs it."""
     values = field_values(field.type)

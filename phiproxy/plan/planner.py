@@ -57,14 +57,14 @@ from phiproxy.sql.passes import analyse, shown_only
 from phiproxy.sql.pg_errors.verdict import rejection
 from phiproxy.sql.resolve.protected_values import ViewColumns
 from phiproxy.sql.result import Answered, Outcome, Refused, Split, Waiting
+from phiproxy.sql.rewrite.apply_edits import Rendered
 from phiproxy.sql.rewrite.blank_comments import blank_others
-from phiproxy.sql.rewrite.render import Rendered
 from phiproxy.sql.split.view_definition import is_over_expressions
 from phiproxy.sql.statements.utility import leaves_aborted, may_show_hidden
 from phiproxy.sql.text.audit_text import visible_shape
-from phiproxy.sql.text.conforming_strings import Edit, either_way
 from phiproxy.sql.text.newer_numbers import check_numbers
 from phiproxy.sql.text.parse import Scan, Statement, char_position, decode_text, first_token, messages, parse, too_deep
+from phiproxy.sql.text.rewritten_backslashes import Edit, either_way
 from phiproxy.sql.text.screen import Screen
 from phiproxy.sql.text.shape import Shape as TextShape
 from phiproxy.sql.text.shape import shape_of
@@ -182,7 +182,7 @@ class Planner:
 
     @staticmethod
     def either_way(text: bytes, *, conforming: bool = False) -> tuple[bytes, list[Edit]]:
-        """Return ``sql.text.conforming_strings.either_way``."""
+        """Return ``sql.text.rewritten_backslashes.either_way``."""
         return either_way(text, conforming=conforming)
 
     def changes_query(self, names: Iterable[str] = ()) -> bytes:

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from phiproxy.plan.range_tags import paired
 from phiproxy.sql.result import Answered, Occurrence
+from phiproxy.sql.rewrite.apply_edits import Rendered, verify
 from phiproxy.sql.rewrite.references_and_markers import marker
-from phiproxy.sql.rewrite.render import Rendered, verify
 from phiproxy.sql.text.parse import LONG_TREE
 from phiproxy.sql.values.uses import Define, Renew, Store
 

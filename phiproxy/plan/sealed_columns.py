@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from phiproxy.crypto.blind_tags import make_tags
 from phiproxy.crypto.seal_rows import RowKeys, SealColumn, make_column_sealer
 from phiproxy.index.spelling import IDENTITY
-from phiproxy.plan.document_ciphers import Macs
+from phiproxy.plan.field_ciphers import Macs
 from phiproxy.plan.slot_tags import all_slots, slot_function, spec_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.compiled_convert import Conversion, Output, compile_conversion
 from phiproxy.plan.statement_plan import ScriptPart, ScriptPlan, spell_bytea
 from phiproxy.sql.result import Answered, Occurrence
-from phiproxy.sql.rewrite.render import Rendered
+from phiproxy.sql.rewrite.apply_edits import Rendered
 from phiproxy.sql.text.shape import Shape, literal_value
 from phiproxy.sql.values.uses import Plain
 

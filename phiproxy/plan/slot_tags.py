@@ -6,7 +6,7 @@ from phiproxy.crypto.blind_tags import ZERO_TAG, make_tag
 from phiproxy.crypto.seal import ColumnSpec
 from phiproxy.index.spelling import IDENTITY
 from phiproxy.index.transform import transform
-from phiproxy.plan.document_ciphers import Macs
+from phiproxy.plan.field_ciphers import Macs
 from phiproxy.policy.column_types import named_type
 from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.types.codecs import codec

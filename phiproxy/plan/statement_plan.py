@@ -23,8 +23,8 @@ from phiproxy.plan.statement_record import NOTHING, Touched
 from phiproxy.plan.value_formats import Reader, reader
 from phiproxy.policy.physical_documents import quoted
 from phiproxy.sql.result import BoundPair, Occurrence, ProtectedCopy, Source
+from phiproxy.sql.rewrite.apply_edits import Rendered, position_map
 from phiproxy.sql.rewrite.references_and_markers import fixed_word, null_marker
-from phiproxy.sql.rewrite.render import Rendered, position_map
 from phiproxy.sql.values.formula import Formula
 from phiproxy.sql.values.uses import Absent, Nullness, Plain, Search, Store, Use, is_upper, sent_as_array, stored_form
 from phiproxy.types.styles import Styles

@@ -13,8 +13,8 @@ from phiproxy.errors import ConfigError
 from phiproxy.policy.catalog import Catalog, CatalogColumn, CatalogIndex, Drawn, Relation
 from phiproxy.policy.column_order import logical_order
 from phiproxy.policy.column_types import by_oid
-from phiproxy.policy.guards import guarded_fields, guarded_listing, guarded_number
 from phiproxy.policy.physical_columns import is_computed_default, sealed_conditions, sealed_constant
+from phiproxy.policy.plaintext_guards import guarded_fields, guarded_listing, guarded_number
 from phiproxy.policy.protection import Check
 from phiproxy.policy.signature_queries import OWN
 from phiproxy.policy.signature_queries import rows as read_signatures

@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from phiproxy.policy.guards import guard_name
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.physical_columns import is_hidden
+from phiproxy.policy.plaintext_guards import guard_name
 
 _COMMENT: Final = re.compile(r"phiproxy: column (\d+) of (\[.*\])", re.DOTALL)
 

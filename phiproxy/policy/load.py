@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from phiproxy.errors import ConfigError
-from phiproxy.policy.document import NOT_A_MAPPING, Document, read_document
 from phiproxy.policy.model import Policy, Speller
 from phiproxy.policy.settings import Section, Settings
+from phiproxy.policy.yaml_reader import NOT_A_MAPPING, Document, read_document
 
 _Model = TypeVar("_Model", bound=Section)
 

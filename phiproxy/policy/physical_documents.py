@@ -78,11 +78,6 @@ def json_path(path: Path) -> str:
     return "$" + "".join("[*]" if step is ELEMENTS else f".{json.dumps(step, ensure_ascii=False)}" for step in path)
 
 
-def sealed_under(column: str) -> str:
-    """Return the condition that a document holds a leaf that is sealed as a parameter says, by ``document_pattern``."""
-    return f"{quote_ident(column)}::text ~ %s"
-
-
 def document_pattern(key_id: int) -> str:
     """Return the regular expression of a document's text with a leaf that is sealed under a data key."""
     return f'"phi1:f5500101[0-9a-f]{{2}}{key_id:08x}'

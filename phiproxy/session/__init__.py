@@ -6,7 +6,7 @@ What comes and goes:
 ``long_messages`` passes a message on while it still arrives; ``opened_rows`` opens the rows of a result.
 
 How it begins, who acts, what they may see:
-    startup_message, authentication, current_access_and_expiry, end_user_and_break_glass, client_encoding, nonconforming_strings
+    startup_message, authentication, current_access_and_expiry, end_user_and_break_glass, client_encoding, backslash_escapes
 
 What a session knows:
     state, state_parts, pipeline, pending, named_objects, statements_and_portals, statement_effects, bound_parameters

@@ -11,9 +11,9 @@ from phiproxy.plan.statement_plan import ScriptPart, StatementPlan
 from phiproxy.plan.subjects_of_execution import are_given, given_values
 from phiproxy.session import (
     audited_executions,
+    backslash_escapes,
     client_encoding,
     copy_data,
-    nonconforming_strings,
     slow_work,
     split_at_bind,
     split_statements,
@@ -64,9 +64,9 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
     assert session.database is not None
     client_encoding.await_encoding(session)
     given = slow_work.query_text(session, data, start + 5, end)
-    text = nonconforming_strings.read(session, given)
+    text = backslash_escapes.read(session, given)
     client_encoding.check(session, text, touches=False)
-    with nonconforming_strings.positions(session, given, text):
+    with backslash_escapes.positions(session, given, text):
         transaction_catalog.await_catalog(session, text)
         planner = session.planner
         plan = slow_work.plan_script(session, text)
@@ -74,7 +74,7 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
     if plan.pipeline or any(split_statements.cursor_of(session, part.effects) for part in parts):
         split_statements.as_messages(session, decode_query(data, start + 5, end), plan, end)
         return
-    nonconforming_strings.check(session, unchanged=plan.identity and not any(part.touches for part in parts))
+    backslash_escapes.check(session, unchanged=plan.identity and not any(part.touches for part in parts))
     for part in parts:
         check_references(session, part.effects)
         client_encoding.check(session, touches=part.touches)
@@ -95,7 +95,7 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
         try:
             rendered, edits = slow_work.spell(session, plan, planner.ciphers, styles)
         except ValueRefused as refused:
-            with nonconforming_strings.positions(session, given, text):
+            with backslash_escapes.positions(session, given, text):
                 split = split_at_bind.split_query(session, text, plan, refused)
             split_statements.as_messages(session, decode_query(data, start + 5, end), split, end)
             return

@@ -8,10 +8,10 @@ from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.plan.subjects_of_execution import Noted, are_given
 from phiproxy.session import (
     audited_executions,
+    backslash_escapes,
     client_encoding,
     current_access_and_expiry,
     end_user_and_break_glass,
-    nonconforming_strings,
     slow_work,
     split_at_bind,
     split_statements,
@@ -52,14 +52,14 @@ def parse(session: State, data: bytes, start: int, end: int) -> None:
     check_name(sent.name, writing=session.writing is not None)
     client_encoding.await_encoding(session)
     given = slow_work.statement_text(session, sent.query)
-    text = nonconforming_strings.read(session, given)
-    with nonconforming_strings.positions(session, given, text):
+    text = backslash_escapes.read(session, given)
+    with backslash_escapes.positions(session, given, text):
         transaction_catalog.await_catalog(session, text)
         plan = split_statements.planned_ahead(session, text) or slow_work.plan_statement(session, text, sent.oids)
     try:
         _prepare(session, lambda: data[start:end], sent, given, text, plan)
     except ValueRefused as refused:
-        with nonconforming_strings.positions(session, given, text):
+        with backslash_escapes.positions(session, given, text):
             split = split_at_bind.split_parse(session, plan, sent.oids, refused)
         _prepare(session, lambda: data[start:end], sent, given, text, split)
 
@@ -68,7 +68,7 @@ def _prepare(session: State, whole: Callable[[], bytes], sent: Parse, given: byt
     """Let the server prepare what a plan says; ``whole`` gives the message, ``given`` its text, and ``text`` that as it is read."""
     assert session.database is not None
     name = readable(session, sent.name)
-    with nonconforming_strings.positions(session, given, text):
+    with backslash_escapes.positions(session, given, text):
         if isinstance(plan, SplitPlan) and not session.pipeline.silent:
             plan = split_statements.described(session, plan, sent.oids)
         elif plan.prepared is not None and isinstance(query := plan.prepared[0], SplitPlan):
@@ -76,7 +76,7 @@ def _prepare(session: State, whole: Callable[[], bytes], sent: Parse, given: byt
     split_write_messages.check(session, plan)
     check_references(session, plan.effects)
     client_encoding.check(session, text, touches=plan.touches)
-    nonconforming_strings.check(session, unchanged=plan.identity and not plan.touches)
+    backslash_escapes.check(session, unchanged=plan.identity and not plan.touches)
     styles = session.styles_for(typed=plan.typed and bool(plan.literals or plan.inline))
     plan.check_literals(styles)
     sql, edits = slow_work.spell(session, plan, session.database.planner.ciphers, styles)

@@ -5,7 +5,7 @@ others, with DDL), ``expressions``, ``values`` (constants and parameters), ``rew
 ``split`` (what an engine must compute), ``pg_errors`` (PostgreSQL's own errors).
 
 The analysis of one statement:
-    passes, rules, context, relations, result
+    passes, rules, context, table_names, result
 
 What else is read as SQL:
     policy_files, domain_conditions

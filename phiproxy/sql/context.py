@@ -18,9 +18,9 @@ from phiproxy.sql.resolve.protected_values import About, ListColumn, Output, Pro
 from phiproxy.sql.resolve.scope import Joined, Scope, Source
 from phiproxy.sql.result import Answered, Edit, SessionNames, Subject
 from phiproxy.sql.rewrite.blank_comments import blanked_comments
+from phiproxy.sql.rewrite.common_changes import ByRule, CastToTags, DecidedUse, DropCast, Qualify, Represent, TagColumn, TagSubquery
 from phiproxy.sql.rewrite.draft import TextEdit
-from phiproxy.sql.rewrite.kinds import ByRule, CastToTags, DecidedUse, DropCast, Qualify, Represent, TagColumn, TagSubquery
-from phiproxy.sql.rewrite.rewrites import Rewrites, Step
+from phiproxy.sql.rewrite.order_of_rewrites import Rewrites, Step
 from phiproxy.sql.text.corrected_refusals import Corrected
 from phiproxy.sql.text.edited_tree import EditedTree
 from phiproxy.sql.text.parse import Node, Positions, Scan, Statement, Token, between, location, messages, only

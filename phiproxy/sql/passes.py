@@ -20,9 +20,9 @@ from phiproxy.sql.pg_errors.verdict import confirm
 from phiproxy.sql.resolve.protected_values import SHOWN, ListColumn, Output, Protected, type_of
 from phiproxy.sql.resolve.scope import Scope
 from phiproxy.sql.result import Outcome, Refused, Reveal
+from phiproxy.sql.rewrite.common_changes import BlankComments
 from phiproxy.sql.rewrite.draft import Draft
-from phiproxy.sql.rewrite.kinds import BlankComments
-from phiproxy.sql.rewrite.rewrites import carry_out
+from phiproxy.sql.rewrite.order_of_rewrites import carry_out
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.statements import prepare_and_cursors
 from phiproxy.sql.statements.copy import copy_query, copy_table

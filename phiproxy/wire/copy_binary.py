@@ -1,10 +1,11 @@
 """COPY's binary format: a signature, flags and an extension, then rows like DataRow's, then -1 (manual: COPY, Binary Format)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from struct import Struct, pack
+from typing import cast
 
 from phiproxy.long_values import LONG_VALUE, copied
-from phiproxy.wire.copy_rows import Codec, CopyDataError, CopyFormat, Raw, Row, RowTooLong
+from phiproxy.wire.copy_rows import Codec, CopyDataError, CopyFormat, Raw, Row, RowTooLong, SentRow
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\x00"
 _HEAD = len(SIGNATURE) + 8
@@ -124,19 +125,23 @@ class BinaryCodec(Codec):
 
     def join(self, rows: Sequence[Row]) -> bytes:
         """Return rows with the header before the first and the trailer behind the last."""
-        parts = [self._before]
-        self._before = b""
+        return b"".join(self.parts(cast("Sequence[SentRow]", rows)))
+
+    def parts(self, rows: Sequence[SentRow]) -> Iterator[bytes]:
+        """Yield header, rows and trailer, in parts."""
+        before, self._before = self._before, b""
+        yield before
         for row in rows:
-            parts.append(pack("!h", len(row)))
+            yield pack("!h", len(row))
             for field in row:
                 if field is None:
-                    parts.append(_NULL)
+                    yield _NULL
                 else:
-                    parts.append(_PACK_SIZE(len(field)))
-                    parts.append(field)
-        parts.append(self._after)
-        self._after = b""
-        return b"".join(parts)
+                    assert not isinstance(field, list)
+                    yield _PACK_SIZE(len(field))
+                    yield field
+        after, self._after = self._after, b""
+        yield after
 
     def reader(self, position: int) -> Callable[[Raw], bytes | None]:
         """Return what ``read`` does for the fields of one column."""
@@ -149,6 +154,10 @@ class BinaryCodec(Codec):
         return value
 
     def write_bytea(self, value: bytes) -> bytes:
+        """Return the value: it is the field."""
+        return value
+
+    def long_bytea(self, value: bytes) -> bytes:
         """Return the value: it is the field."""
         return value
 

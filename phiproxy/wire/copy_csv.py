@@ -1,6 +1,7 @@
 r"""COPY's CSV format: fields between delimiters, quoted where they must be; a quoted one may hold ends of lines."""
 
 import re
+from binascii import hexlify
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -196,6 +197,13 @@ class CsvCodec(LineCodec):
         if self._hex_special:
             return self._in_quotes(hexlified(value, b"\\x"))
         return hexlified(value, self._quote + b"\\x", self._quote)
+
+    def long_bytea(self, value: bytes) -> list[bytes]:
+        """Return a bytea in hex form, in quotes and in pieces."""
+        pieces = [b"\\x", *map(hexlify, cut(value, 0, len(value), SMALL_PIECE // 2))]
+        if self._hex_special:
+            pieces = [self._doubled.sub(lambda m: self._escape + m[0], piece) for piece in pieces]
+        return [self._quote, *pieces, self._quote]
 
     def poison(self) -> bytes:
         """Return what is no bytea."""

@@ -6,15 +6,17 @@ in the data, so that a field nobody touches goes on byte for byte; in the binary
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from phiproxy.errors import PhiproxyError
-from phiproxy.long_values import holds, parted
+from phiproxy.long_values import cut, holds, parted
 
 Raw = bytes | None
 Row = list[Raw]
+# A row as it is sent on: what is long may be in pieces.
+SentRow = list[Raw | list[bytes]]
 
 
 class CopyDataError(PhiproxyError, sqlstate="22P04", anchor="err-value"):
@@ -77,6 +79,10 @@ class Codec(ABC):
     def join(self, rows: Sequence[Row]) -> bytes:
         """Return rows as they are sent on, with what stood before, between and behind them."""
 
+    @abstractmethod
+    def parts(self, rows: Sequence[SentRow]) -> Iterator[bytes]:
+        """Yield what ``join`` returns in parts, of rows with fields in pieces."""
+
     def line(self, rows: Sequence[Row], index: int) -> int:
         """Return the number of the line at which a row of the last batch ends, as the server counts."""
         del rows
@@ -97,6 +103,10 @@ class Codec(ABC):
     @abstractmethod
     def write_bytea(self, value: bytes) -> bytes:
         """Return a bytea's spelling in a row that the server gets."""
+
+    @abstractmethod
+    def long_bytea(self, value: bytes) -> bytes | list[bytes]:
+        """Return the spelling of a long bytea, in pieces where it is not the value itself."""
 
     @abstractmethod
     def poison(self) -> bytes:
@@ -204,6 +214,31 @@ class LineCodec(Codec):
             return b""
         delimiter, eol = self._delimiter, self._lines.eol
         return eol.join([*(delimiter.join(row) for row in rows), b""])  # type: ignore[arg-type]
+
+    def parts(self, rows: Sequence[SentRow]) -> Iterator[bytes]:
+        """Yield rows as lines, in parts."""
+        for row in rows:
+            for position, field in enumerate(row):
+                if position:
+                    yield self._delimiter
+                assert field is not None
+                yield from field if isinstance(field, list) else (field,)
+            yield self._lines.eol
+
+
+def in_blocks(parts: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Yield what parts come to in blocks of at most a size. It is never one whole, whose memory takes long to give back."""
+    waiting: list[bytes] = []
+    room = size
+    for part in parts:
+        for piece in (part,) if len(part) <= size else cut(part, 0, len(part), size):
+            if len(piece) > room:
+                yield b"".join(waiting)
+                waiting, room = [], size
+            waiting.append(piece)
+            room -= len(piece)
+    if waiting:
+        yield b"".join(waiting)
 
 
 def missing_or_extra(count: int, names: Sequence[str]) -> str:

@@ -96,7 +96,10 @@ class TextCodec(LineCodec):
                 rest = lines.take()
                 lines.keep(pieces.pop() + lines.eol)
                 lines.keep(rest)
-        return self._rows(pieces, data)
+        rows = self._rows(pieces, data)
+        del data  # before the lines, where both are long: in between others have their turn
+        pieces.clear()
+        return rows
 
     def finish(self) -> list[Row]:
         """Return the last row."""
@@ -194,6 +197,10 @@ class TextCodec(LineCodec):
     def write_bytea(self, value: bytes) -> bytes:
         """Return a bytea in hex form."""
         return b"\\\\x" + hexlify(value) if len(value) <= LONG_VALUE else hexlified(value, b"\\\\x")
+
+    def long_bytea(self, value: bytes) -> list[bytes]:
+        """Return a bytea in hex form, in pieces."""
+        return [b"\\\\x", *map(hexlify, cut(value, 0, len(value), SMALL_PIECE // 2))]
 
     def poison(self) -> bytes:
         """Return what is no bytea."""

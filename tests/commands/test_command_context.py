@@ -9,6 +9,7 @@ from phiproxy.commands.command_context import Configuration, database_error, loa
 from phiproxy.errors import ConfigError
 from phiproxy.policy.load import load_settings
 from phiproxy.sql.policy_files import load_policies
+from tests.harness.server import PostgresServer
 
 CONFIG = Path(__file__).parents[2] / "config" / "phiproxy.example.yaml"
 
@@ -43,6 +44,23 @@ def test_a_table_in_a_pipe_is_not_cut(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_a_servers_error_is_one_line() -> None:
     assert database_error("clinic", psycopg.OperationalError("gone\naway")) == "database 'clinic': gone away"
+
+
+def test_a_servers_error_quotes_no_value(postgres_server: PostgresServer) -> None:
+    """Its own words do, where a value is not what something wants, and those of the application's functions may."""
+    cases = {
+        "SELECT '078-05-1120'::int": "InvalidTextRepresentation, of which the server's words may quote a value (SQLSTATE 22P02)",
+        "DO $$ BEGIN RAISE '078-05-1120'; END $$": "RaiseException, of which the server's words may quote a value (SQLSTATE P0001)",
+        "SELECT convert_from('\\xfc', 'UTF8')": "a stored text is not of the encoding that",
+        "SELECT no_column": 'column "no_column" does not exist (SQLSTATE 42703)',
+    }
+    with postgres_server.connect() as conn:
+        for statement, told in cases.items():
+            with pytest.raises(psycopg.Error) as caught:
+                conn.execute(statement.encode())
+            text = database_error("clinic", caught.value)
+            assert text.startswith(f"database 'clinic': {told}")
+            assert "078" not in text
 
 
 def test_fips_is_required_before_anything_else(tmp_path: Path) -> None:

@@ -62,6 +62,29 @@ def test_a_job_that_was_broken_off_is_named(clinic: Clinic) -> None:
     assert "is done" in clinic.run("jobs", "resume", "1")[1]
 
 
+@pytest.mark.parametrize("locked", ["job", "counter", "job_progress"])
+@pytest.mark.parametrize("how", ["pause", "abort"])
+def test_a_registry_that_somebody_keeps_locked_stops_no_command_for_good(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch, how: str, locked: str
+) -> None:
+    """It says so, and the job is as it was; once the lock is gone, it is done."""
+    ready(clinic)
+    clinic.ok("keys", "rotate")
+    clinic.run("recrypt")
+    clinic.rewrite("UPDATE phiproxy.job SET state = 'running'")
+    monkeypatch.setattr("phiproxy.commands.jobs.PATIENCE", 0.3)
+    before = "SELECT state, (SELECT count(*) FROM phiproxy.event), (SELECT value FROM phiproxy.counter) FROM phiproxy.job"
+    state = clinic.sql(before)
+    with clinic.server.connect(clinic.database) as other, other.transaction():
+        other.execute(f"LOCK TABLE phiproxy.{locked} IN ACCESS EXCLUSIVE MODE".encode())
+        code, _, err = clinic.run("jobs", how, "1")
+    if (how, locked) != ("pause", "job_progress"):  # which it does not look at
+        assert (code, "Lock" in err or "lock timeout" in err, "pg_locks shows whose it is" in err) == (1, True, True), err
+        assert clinic.sql(before) == state
+        clinic.ok("jobs", how, "1")
+    assert clinic.sql("SELECT state FROM phiproxy.job") == [({"pause": "paused", "abort": "aborted"}[how],)]
+
+
 def test_what_respond_is_about_must_be_named(clinic: Clinic) -> None:
     ready(clinic)
     for arguments in ([], ["--key", "1", "--kek", "local:kek.json"], ["--key", "no key"], ["--kek", "nothing"], ["--key", "1"]):

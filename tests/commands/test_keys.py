@@ -13,7 +13,7 @@ from phiproxy.keys import open_provider
 from phiproxy.keys.anchoring import unlock
 from phiproxy.keys.key_service import KeyService
 from phiproxy.keys.registry import Registry
-from phiproxy.keys.registry_verification import Trust
+from phiproxy.keys.registry_checked_on_read import Trust
 from phiproxy.net.service_login import service_pool
 from phiproxy.policy.load import load_settings
 from phiproxy.policy.setting_values import read_secret

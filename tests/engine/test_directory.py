@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -70,6 +71,23 @@ def test_a_process_that_inherits_the_lock_uses_it(parent: Path) -> None:
         remove_abandoned(parent)
         assert made.path.exists()
         process.kill()
+    remove_abandoned(parent)
+    assert not made.path.exists()
+
+
+def test_what_cannot_be_looked_at_is_left(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system has no lock left, or no descriptor: whoever sweeps goes on, and removes it the next time."""
+    made = make_directory(parent, Runner(), 0)
+    os.close(made.lock)
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    for name in ("fcntl.flock", "pathlib.Path.glob"):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, refused)
+            remove_abandoned(parent)
+        assert made.path.exists()
     remove_abandoned(parent)
     assert not made.path.exists()
 

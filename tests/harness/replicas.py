@@ -71,9 +71,9 @@ def _conninfo(server: PostgresServer) -> str:
 
 
 @contextmanager
-def replicas(*, synchronous: bool = True) -> Iterator[Replicas]:
-    """Run both; with ``synchronous`` the primary waits for the standby at each COMMIT."""
-    with EmbeddedPostgres(settings=SETTINGS) as own:
+def replicas(*, synchronous: bool = True, settings: dict[str, str] | None = None) -> Iterator[Replicas]:
+    """Run both; with ``synchronous`` the primary waits for the standby at each COMMIT. ``settings`` are others of both."""
+    with EmbeddedPostgres(settings={**SETTINGS, **(settings or {})}) as own:
         assert own._process is not None
         postmaster.stop(own._process)
         data = own.directory / "standby"

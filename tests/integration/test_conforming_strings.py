@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from phiproxy.sql.text.conforming_strings import either_way
+from phiproxy.sql.text.rewritten_backslashes import either_way
 from tests.harness.clinic import Clinic
 
 PIECES = [

@@ -11,7 +11,7 @@ import pytest
 
 from phiproxy.errors import SealError, ValueRefused
 from phiproxy.jobs.filling import Filling, canonical
-from phiproxy.jobs.scan import VERSION, Row
+from phiproxy.jobs.row_sql import VERSION, Row
 from phiproxy.long_values import LONG_VALUE
 from phiproxy.policy.column_types import named_type
 from tests.session.screenplay import CIPHERS, SSN

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from phiproxy.jobs.batches import Done
     from phiproxy.jobs.records import Job
     from phiproxy.jobs.relations import Connection
-    from phiproxy.jobs.scan import Row
+    from phiproxy.jobs.row_sql import Row
 
 
 async def test_who_holds_the_lock_works_on_the_job(site: Site) -> None:

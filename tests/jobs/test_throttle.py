@@ -13,6 +13,7 @@ from phiproxy.errors import ConfigError
 from phiproxy.jobs import throttle
 from phiproxy.jobs.relations import Connection
 from phiproxy.jobs.throttle import Limits, Throttle
+from tests.harness.replicas import replicas
 from tests.harness.server import PostgresServer
 from tests.net.serving import until
 
@@ -94,6 +95,40 @@ async def test_wal_that_a_slot_holds_back(postgres_server: PostgresServer, conn:
         finally:
             other.execute("SELECT pg_drop_replication_slot('job_test')")
     assert "replication slot job_test holds" in told[0]
+
+
+async def test_a_standby_that_is_behind_and_wal_that_is_not_archived(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job waits until the standby has replayed what there is, and until the archiver, which fails at first, has done its work."""
+    monkeypatch.setattr(throttle, "LOOK_EVERY", 0.05)
+    settings = {"archive_mode": "on", "archive_command": "false", "wal_receiver_status_interval": "1s"}
+    with replicas(synchronous=False, settings=settings) as pair, pair.primary.connect() as primary, pair.standby.connect() as other:
+        async with await psycopg.AsyncConnection.connect(pair.primary.dsn(), autocommit=True) as conn:
+            other.execute("SELECT pg_wal_replay_pause()")
+            primary.execute("CREATE TABLE t (id int)")
+            behind: list[str] = []
+            waiting = asyncio.get_running_loop().create_task(_told(Throttle(conn, Limits(lag=2, wal=0), behind.append), behind))
+            await until(lambda: bool(behind), "it does not wait for the standby", 300)
+            assert not waiting.done()
+            other.execute("SELECT pg_wal_replay_resume()")
+            await asyncio.wait_for(waiting, 300)
+            assert (behind[0].startswith("standby standby is "), behind[0].endswith(" s behind"), behind[-1]) == (True, True, "")
+            primary.execute("SELECT pg_switch_wal()")
+            unarchived: list[str] = []
+            waits = Throttle(conn, Limits(lag=0, wal=1), unarchived.append)
+            waiting = asyncio.get_running_loop().create_task(_told(waits, unarchived))
+            await until(lambda: bool(unarchived), "it does not wait for the archiver", 300)
+            assert not waiting.done()
+            primary.execute("ALTER SYSTEM SET archive_command TO 'true'")
+            primary.execute("SELECT pg_reload_conf()")
+            await asyncio.wait_for(waiting, 300)
+            assert (unarchived[0].endswith(" MiB of WAL are not archived yet"), unarchived[-1]) == (True, "")
+
+
+async def _told(waits: Throttle, told: list[str]) -> None:
+    """Ask the throttle before batches until it has made one wait."""
+    while not told:
+        await waits.wait(TABLE, goes_on)
+        await asyncio.sleep(0.1)
 
 
 async def test_dead_rows(postgres_server: PostgresServer, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:

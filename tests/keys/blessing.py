@@ -6,7 +6,7 @@ from psycopg import AsyncConnection
 
 from phiproxy.keys.anchoring import establish
 from phiproxy.keys.manifest import RegistryKey
-from phiproxy.keys.registry_verification import read_counter
+from phiproxy.keys.registry_checked_on_read import read_counter
 
 
 async def bless(dsn: str, key: RegistryKey, schema: str = "phiproxy") -> None:

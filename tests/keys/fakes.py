@@ -20,7 +20,7 @@ from phiproxy.keys.key_service import KeyLimits, KeyService
 from phiproxy.keys.lifecycle import Done, init
 from phiproxy.keys.provider import Context, Wrapped, WrapsHere
 from phiproxy.keys.registry import Connection, Registry
-from phiproxy.keys.registry_verification import Trust
+from phiproxy.keys.registry_checked_on_read import Trust
 from phiproxy.policy.registry_layout import WantedIdentity
 from tests.harness.server import PostgresServer
 from tests.keys.blessing import bless

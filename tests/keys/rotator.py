@@ -19,7 +19,7 @@ from phiproxy.keys.anchoring import unlock
 from phiproxy.keys.local import add_kek
 from phiproxy.keys.manifest import RegistryKey
 from phiproxy.keys.registry import Connection, Registry
-from phiproxy.keys.registry_verification import Trust
+from phiproxy.keys.registry_checked_on_read import Trust
 from phiproxy.keys.rewrap import rewrap
 from phiproxy.keys.root_cache import unwrap_root
 from phiproxy.keys.rotation import roll_data_key, rotate_root

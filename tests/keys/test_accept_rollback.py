@@ -8,7 +8,7 @@ from phiproxy.errors import NotAuthentic
 from phiproxy.keys.accept_rollback import accept_rollback
 from phiproxy.keys.anchoring import verify
 from phiproxy.keys.counter_file import Watermark
-from phiproxy.keys.registry_verification import Trust
+from phiproxy.keys.registry_checked_on_read import Trust
 from tests.keys.fakes import Site
 
 

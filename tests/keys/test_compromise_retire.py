@@ -70,6 +70,21 @@ async def test_a_key_is_retired_only_when_nothing_is_under_it(site: Site, clock:
             ring.data_key_until(key_id)
 
 
+async def test_the_columns_of_a_table_are_looked_through_whatever_they_are_called(site: Site, clock: Clock) -> None:
+    await site.init()
+    key_id, value = await sealed(site, clock)
+    columns = [("public", "visits", "mrn"), ("public", "visits", '100 %s "quoted"')]
+    site.run('ALTER TABLE visits ADD COLUMN "100 %%s ""quoted""" bytea', ())
+    async with site.registry() as registry:
+        await compromise(registry, site.provider, DEPLOYMENT, key_id, "x", 1000)
+        site.run('INSERT INTO visits (id, mrn, "100 %%s ""quoted""") VALUES (1, %s, %s), (2, %s, NULL)', (value, value, value))
+        usages = [Usage(columns[0], key_id, 2), Usage(columns[1], key_id, 1)]
+        assert await retire(registry, site.provider, DEPLOYMENT, key_id, columns) == usages
+        site.run("UPDATE visits SET mrn = NULL WHERE id = 1")
+        site.run("DELETE FROM visits WHERE id = 2")
+        assert await retire(registry, site.provider, DEPLOYMENT, key_id, columns) == usages[1:] == [Usage(columns[1], key_id, 1)]
+
+
 async def test_a_column_that_cannot_be_looked_through_keeps_the_key(site: Site, clock: Clock) -> None:
     await site.init()
     key_id, _ = await sealed(site, clock)

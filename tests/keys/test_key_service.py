@@ -29,7 +29,7 @@ from phiproxy.keys.anchoring import unlock
 from phiproxy.keys.key_service import KeyLimits, KeyService
 from phiproxy.keys.lifecycle import init
 from phiproxy.keys.local import create_kek_file
-from phiproxy.keys.registry_verification import Trust
+from phiproxy.keys.registry_checked_on_read import Trust
 from phiproxy.keys.resolve_data_key import open_value
 from phiproxy.keys.root_cache import CacheLimits
 from phiproxy.policy.registry_layout import Layout

@@ -17,7 +17,7 @@ from phiproxy.keys.anchoring import unlock, verify
 from phiproxy.keys.key_service import KeyService
 from phiproxy.keys.lifecycle import init
 from phiproxy.keys.local import create_kek_file
-from phiproxy.keys.registry_verification import Trust
+from phiproxy.keys.registry_checked_on_read import Trust
 from tests.keys.fakes import DEPLOYMENT, MRN, Clock, Site
 from tests.keys.rotator import no_secrets
 

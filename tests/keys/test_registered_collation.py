@@ -16,7 +16,7 @@ from phiproxy.keys.layout_rows import read_collation, read_layout
 from phiproxy.keys.manifest import RegistryKey
 from phiproxy.keys.registered_collation import observe, record
 from phiproxy.keys.registry import Connection
-from phiproxy.keys.registry_verification import Change, Trust
+from phiproxy.keys.registry_checked_on_read import Change, Trust
 from phiproxy.policy.registry_layout import WantedIdentity
 from tests.harness.server import PostgresServer
 from tests.keys.fakes import Site

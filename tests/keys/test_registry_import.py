@@ -15,7 +15,7 @@ from phiproxy.keys.new_tenants import ensure_root
 from phiproxy.keys.registry_import import import_registry
 from phiproxy.keys.rotation import rotate_root
 from tests.keys.fakes import DEPLOYMENT, SSN, Clock, FakeProvider, Site
-from tests.keys.test_registry_verification import EVERYTHING
+from tests.keys.test_registry_checked_on_read import EVERYTHING
 
 ROWS = "SELECT " + ", ".join(
     f"(SELECT jsonb_agg(to_jsonb(x) - 'used' - 'epoch' ORDER BY x::text) FROM phiproxy.{name} x)" for name in EVERYTHING

@@ -20,7 +20,7 @@ from phiproxy.keys.anchoring import unlock, verify
 from phiproxy.keys.lifecycle import Initialised, init
 from phiproxy.keys.provider import KeyProvider
 from phiproxy.keys.registry import Connection
-from phiproxy.keys.registry_verification import Trust
+from phiproxy.keys.registry_checked_on_read import Trust
 from phiproxy.keys.resolve_data_key import open_value
 from tests.keys.fakes import DEPLOYMENT, MRN, SSN, Site
 from tests.keys.rotator import no_secrets

@@ -11,7 +11,7 @@ from phiproxy.errors import CatalogNeeded
 from phiproxy.net.catalog_reader import CatalogReader, read_catalog
 from phiproxy.policy.catalog import Catalog, CatalogIndex, Drawn
 from phiproxy.policy.catalog_rows import SOME, changed, overlaid
-from phiproxy.policy.guards import guard, guard_name
+from phiproxy.policy.plaintext_guards import guard, guard_name
 from tests.clinic_model import protected
 from tests.harness.server import PostgresServer
 

@@ -6,9 +6,9 @@ import pytest
 
 from phiproxy.ops.first_configuration import policy_text, role_text, settings_text, yaml_text
 from phiproxy.ops.likely_columns import propose
-from phiproxy.policy.document import read_document
 from phiproxy.policy.load import load_settings
 from phiproxy.policy.setting_values import Address
+from phiproxy.policy.yaml_reader import read_document
 from phiproxy.sql.policy_files import load_policies
 from tests.ops.test_likely_columns import column
 

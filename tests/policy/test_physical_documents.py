@@ -12,7 +12,6 @@ from phiproxy.policy.physical_documents import (
     leaf_tag,
     quoted,
     reached,
-    sealed_under,
 )
 from phiproxy.policy.protection import Slot
 from tests.clinic_model import protected
@@ -47,5 +46,4 @@ def test_the_fields_that_have_an_index() -> None:
 
 def test_conditions_over_stored_fields() -> None:
     assert "<= '01' ELSE" in lacks_leaf_tag("doc", ("ssn",), 1)
-    assert sealed_under("Doc") == '"Doc"::text ~ %s'
     assert document_pattern(0xA1B2C3D4) == '"phi1:f5500101[0-9a-f]{2}a1b2c3d4'

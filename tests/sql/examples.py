@@ -41,14 +41,14 @@ from phiproxy.plan.planner import Planner
 from phiproxy.plan.split_plan import EngineFacts
 from phiproxy.policy.catalog import Relation
 from phiproxy.policy.column_types import builtin
-from phiproxy.policy.guards import guard, guard_name
+from phiproxy.policy.plaintext_guards import guard, guard_name
 from phiproxy.policy.protection import DeclaredType, ProtectedTable, Slot
 from phiproxy.policy.signatures import Operator, Rows, Signatures, TypeRow
 from phiproxy.policy.user_types import OwnType
 from phiproxy.sql.context import Context
 from phiproxy.sql.passes import analyse
 from phiproxy.sql.result import Occurrence, Refused
-from phiproxy.sql.rewrite.render import Rendered
+from phiproxy.sql.rewrite.apply_edits import Rendered
 from phiproxy.sql.split.any_kind import split_statement
 from phiproxy.sql.text.parse import parse
 from phiproxy.sql.values.uses import Absent, Define, Nullness, Plain, Renew, Search, Store

@@ -6,7 +6,7 @@ import pytest
 
 from phiproxy.errors import StatementRefused
 from phiproxy.sql.context import Analysis, Context
-from phiproxy.sql.rewrite.kinds import DropCast
+from phiproxy.sql.rewrite.common_changes import DropCast
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.text.parse import parse
 from tests.clinic_model import CATALOG, PATH, PATIENTS, PROTECTION

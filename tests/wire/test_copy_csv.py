@@ -130,6 +130,7 @@ def test_bytea_and_lines() -> None:
     assert CsvCodec(CSV, LIMIT).write_bytea(b"\xf5") == b'"\\xf5"'
     letters = CsvCodec(LETTERS, LIMIT)
     assert letters.read(letters.write_bytea(b"\x0f"), 0) == b"\\x0f"
+    assert b"".join(letters.long_bytea(b"\x0f")) == letters.write_bytea(b"\x0f")
     assert letters.read(letters.poison(), 0) == b"\\xz"
     codec = CsvCodec(CSV, LIMIT)
     found = codec.feed(b'a\n"b\nc"\nd\n')

@@ -151,7 +151,7 @@ def test_null_and_default_are_left_alone() -> None:
 
 def test_bytea_and_lines() -> None:
     codec = TextCodec(TEXT, LIMIT)
-    assert codec.write_bytea(b"\xf5P") == rb"\\xf550"
+    assert codec.write_bytea(b"\xf5P") == b"".join(codec.long_bytea(b"\xf5P")) == rb"\\xf550"
     assert codec.read(codec.poison(), 0) == rb"\xz"
     assert codec.line(codec.feed(b"a\nb\n"), 1) == 2
     assert codec.line(codec.feed(b"c\n"), 0) == 3

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.resolve.protected_values import Clear, ListColumn, Protected, Value
 from phiproxy.sql.resolve.scope import Scope, SourceColumn, Spelled, resolve
-from phiproxy.sql.rewrite.kinds import Respell
+from phiproxy.sql.rewrite.common_changes import Respell
 from phiproxy.sql.rewrite.references_and_markers import spelled_node
 from phiproxy.sql.text.parse import Node, only, strings
 from phiproxy.sql.values.operands import Operand

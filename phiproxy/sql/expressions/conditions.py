@@ -16,8 +16,8 @@ from phiproxy.sql.resolve.protected_values import CLEAR, Protected, Value, as_th
 from phiproxy.sql.resolve.scope import Scope
 from phiproxy.sql.result import Edit
 from phiproxy.sql.rewrite.draft import Draft
+from phiproxy.sql.rewrite.order_of_rewrites import Step
 from phiproxy.sql.rewrite.references_and_markers import tag_text, tag_tree
-from phiproxy.sql.rewrite.rewrites import Step
 from phiproxy.sql.text.parse import Node, only, strings
 from phiproxy.sql.values.accepted_types import OWN
 from phiproxy.sql.values.operands import Inserted, Operand

@@ -27,8 +27,8 @@ from phiproxy.sql.expressions.expression import Grouping, equality_slot, groupin
 from phiproxy.sql.resolve.protected_values import Protected, group_key
 from phiproxy.sql.resolve.scope import Scope, Spelled, is_whole_row
 from phiproxy.sql.result import Edit
+from phiproxy.sql.rewrite.common_changes import ByRule
 from phiproxy.sql.rewrite.draft import Draft
-from phiproxy.sql.rewrite.kinds import ByRule
 from phiproxy.sql.rewrite.references_and_markers import (
     expression_tree,
     representative,

@@ -9,7 +9,7 @@ from functools import cached_property
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.long_values import LONG_VALUE, decoded, encoded
 from phiproxy.sql.context import Analysis
-from phiproxy.sql.rewrite.kinds import DecidedUse
+from phiproxy.sql.rewrite.common_changes import DecidedUse
 from phiproxy.sql.text.parse import Node, location, messages, only
 from phiproxy.sql.text.shape import PLAIN_NAME, literal_value
 from phiproxy.sql.values.operands import Operand, constant_text

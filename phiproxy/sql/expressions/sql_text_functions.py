@@ -6,9 +6,9 @@ from collections.abc import Callable
 from phiproxy.effects import Effects
 from phiproxy.errors import PathNeeded, StatementRefused
 from phiproxy.sql.context import Analysis
-from phiproxy.sql.relations import check_reaching
-from phiproxy.sql.text.conforming_strings import either_way
+from phiproxy.sql.table_names import check_reaching
 from phiproxy.sql.text.parse import Node, only, strings
+from phiproxy.sql.text.rewritten_backslashes import either_way
 
 _NAME = r'(?:[^\W\d][\w$]*|"(?:[^"]|"")+")'
 _TABLE = re.compile(rf"\s*{_NAME}(?:\s*\.\s*{_NAME})?\s*")

@@ -12,7 +12,7 @@ from phiproxy.sql.expressions.expression import Grouping, equality_slot, located
 from phiproxy.sql.expressions.leaves import Leaf, Term, cast_types
 from phiproxy.sql.expressions.terms import as_plain, as_tags, may_be_left_out, same_identity, uncollate
 from phiproxy.sql.resolve.protected_values import CLEAR, Combined, ListColumn, Protected, Value
-from phiproxy.sql.rewrite.kinds import NullifToCase
+from phiproxy.sql.rewrite.common_changes import NullifToCase
 from phiproxy.sql.text.parse import only
 from phiproxy.sql.values.accepted_types import OWN, changes_nothing
 from phiproxy.sql.values.operands import Operand, cast_type

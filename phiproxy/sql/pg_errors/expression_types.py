@@ -7,7 +7,7 @@ from phiproxy.errors import DatatypeMismatch, InvalidColumnReference, StatementR
 from phiproxy.policy.catalog import Relation
 from phiproxy.policy.signatures import BOOL, RECORD, TEXT, UNKNOWN, Type
 from phiproxy.sql.pg_errors.names_and_signatures import Level, Outputs, Verdict, first, known_column, unreachable
-from phiproxy.sql.relations import meant_relation
+from phiproxy.sql.table_names import meant_relation
 from phiproxy.sql.text.parse import Node, children, location, only, strings
 from phiproxy.sql.values.accepted_types import CannotCoerce
 from phiproxy.sql.values.operands import Parameter, constant_type

@@ -12,8 +12,8 @@ from phiproxy.sql.pg_errors.expression_types import condition, query, type_of
 from phiproxy.sql.pg_errors.names_and_signatures import Column, Level, Output, Outputs, Source, Verdict, first
 from phiproxy.sql.queries.computed_views import told_types
 from phiproxy.sql.queries.views import columns_of_view
-from phiproxy.sql.relations import target_relation
 from phiproxy.sql.resolve.table_columns import TableColumns
+from phiproxy.sql.table_names import target_relation
 from phiproxy.sql.text.parse import Node, children, only, strings
 from phiproxy.sql.writes.assignment import columns_of
 

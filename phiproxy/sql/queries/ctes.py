@@ -6,10 +6,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.expressions.expression import clear, query
 from phiproxy.sql.queries.set_operations import set_operation
-from phiproxy.sql.relations import rename
 from phiproxy.sql.resolve.functional_dependencies import Dependency, combined_in, dependencies, passed_on
 from phiproxy.sql.resolve.protected_values import CLEAR, Clear, Output, Protected, list_groups
 from phiproxy.sql.resolve.scope import Scope, Source, SourceColumn, source_of
+from phiproxy.sql.table_names import rename
 from phiproxy.sql.text.parse import Node, messages, only
 
 

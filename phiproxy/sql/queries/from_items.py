@@ -7,9 +7,9 @@ from phiproxy.sql.expressions.expression import clear, query
 from phiproxy.sql.queries.select import from_item
 from phiproxy.sql.queries.unnest import unnest_source
 from phiproxy.sql.queries.views import is_pulled_up, view_source
-from phiproxy.sql.relations import from_source, rename
 from phiproxy.sql.resolve.protected_values import Protected
 from phiproxy.sql.resolve.scope import Joined, Scope, Source, joined_of, source_of
+from phiproxy.sql.table_names import from_source, rename
 from phiproxy.sql.text.parse import Node, only
 
 

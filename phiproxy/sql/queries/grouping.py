@@ -21,10 +21,10 @@ from phiproxy.sql.resolve.functional_dependencies import dependent
 from phiproxy.sql.resolve.protected_values import SHOWN, Combined, ListColumn, Output, Protected, Value, as_they_are, group_key
 from phiproxy.sql.resolve.scope import Scope
 from phiproxy.sql.result import Edit
+from phiproxy.sql.rewrite.common_changes import ByRule, NullifToCase, Represent, Respell
 from phiproxy.sql.rewrite.draft import Draft, Insert
-from phiproxy.sql.rewrite.kinds import ByRule, NullifToCase, Represent, Respell
+from phiproxy.sql.rewrite.order_of_rewrites import Step
 from phiproxy.sql.rewrite.references_and_markers import expression_tree, is_reference
-from phiproxy.sql.rewrite.rewrites import Step
 from phiproxy.sql.text.parse import Node, location, messages, only, strings
 from phiproxy.sql.values.operands import as_operand, peel
 

@@ -19,13 +19,13 @@ from phiproxy.sql.expressions.terms import same_identity
 from phiproxy.sql.queries.row_fields import name_fields
 from phiproxy.sql.queries.select import from_item
 from phiproxy.sql.queries.set_operations import value_type
-from phiproxy.sql.relations import rename
 from phiproxy.sql.resolve.protected_values import CLEAR, Clear, Combined, ListColumn, Protected, Value, as_they_are, own_value
 from phiproxy.sql.resolve.scope import Joined, Merged, Scope, Source, SourceColumn, beside, joined_of
 from phiproxy.sql.result import Edit
 from phiproxy.sql.rewrite.draft import Draft, Insert, TextEdit
+from phiproxy.sql.rewrite.order_of_rewrites import Step
 from phiproxy.sql.rewrite.references_and_markers import expression_tree, select_tree, spelled_text
-from phiproxy.sql.rewrite.rewrites import Step
+from phiproxy.sql.table_names import rename
 from phiproxy.sql.text.parse import Node, location, messages, only, strings
 from phiproxy.sql.values.type_resolution import Type, how_compared, merged
 from phiproxy.types.names import sql_name

@@ -30,8 +30,8 @@ from phiproxy.sql.resolve.protected_values import (
 )
 from phiproxy.sql.result import Edit
 from phiproxy.sql.rewrite.draft import Draft, Insert, TextEdit
+from phiproxy.sql.rewrite.order_of_rewrites import Step
 from phiproxy.sql.rewrite.references_and_markers import column_list, representative, select_tree, subquery_of
-from phiproxy.sql.rewrite.rewrites import Step
 from phiproxy.sql.text.parse import Node, location, messages
 from phiproxy.sql.values.type_resolution import TEXT, Type, merged
 

@@ -6,9 +6,9 @@ side by side are stored in one row.
 
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.expressions.expression import array_elements, clear
-from phiproxy.sql.relations import rename
 from phiproxy.sql.resolve.protected_values import CLEAR, ListColumn, ListGroup
 from phiproxy.sql.resolve.scope import Joined, Scope, Source, SourceColumn, joined_of
+from phiproxy.sql.table_names import rename
 from phiproxy.sql.text.parse import Node, only, strings
 from phiproxy.sql.values.operands import as_operand, peel
 

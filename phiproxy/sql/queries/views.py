@@ -15,7 +15,6 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.expressions.expression import query
 from phiproxy.sql.queries.computed_views import inside_of, readable, with_rest
 from phiproxy.sql.queries.mixed_rows import mixes_rows
-from phiproxy.sql.relations import qualified_relation, relation_of, rename, target_relation, target_source
 from phiproxy.sql.resolve.protected_values import (
     About,
     Clear,
@@ -31,6 +30,7 @@ from phiproxy.sql.resolve.protected_values import (
 )
 from phiproxy.sql.resolve.scope import Scope, Source, SourceColumn
 from phiproxy.sql.result import Reveal
+from phiproxy.sql.table_names import qualified_relation, relation_of, rename, target_relation, target_source
 from phiproxy.sql.text.parse import Node, Statement, is_plain_call, messages, only, parse, strings
 from phiproxy.sql.values.uses import Search, Store
 

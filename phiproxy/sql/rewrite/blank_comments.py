@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from phiproxy.sql.result import Answered, Edit
-from phiproxy.sql.rewrite.rewrites import outside
+from phiproxy.sql.rewrite.order_of_rewrites import outside
 from phiproxy.sql.text.parse import Scan, between
 from phiproxy.sql.text.visible_comments import blank, shown_comment
 

@@ -1,7 +1,7 @@
 """What a rewrite works on, and what it makes: edits of the client's text, and the same of its tree.
 
-``SELECT ssn FROM p`` with ``Edit(7, 10, b"mrn")`` is ``SELECT mrn FROM p``. The proof (``render.verify``) is that the text, edited,
-parses to the tree, edited.
+``SELECT ssn FROM p`` with ``Edit(7, 10, b"mrn")`` is ``SELECT mrn FROM p``. The proof (``apply_edits.verify``) is that the text,
+edited, parses to the tree, edited.
 """
 
 import re

@@ -13,7 +13,7 @@ from phiproxy.sql.split.writes.copied_rows import copied_rows
 from phiproxy.sql.split.writes.drawn import beside_drawn
 from phiproxy.sql.split.writes.given_defaults import with_defaults
 from phiproxy.sql.split.writes.only_defaults import only_defaults
-from phiproxy.sql.split.writes.write import split_with_write, split_write
+from phiproxy.sql.split.writes.ways_in_order import split_with_write, split_write
 from phiproxy.sql.text.parse import Statement
 
 

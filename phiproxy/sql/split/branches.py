@@ -112,7 +112,7 @@ def _constant(node: Node) -> Node | None:
 def _may_be_asked(signatures: Signatures, node: Node, kept: frozenset[str]) -> bool:
     """Tell whether it makes no difference that a condition is evaluated once more, and that the server reads it.
 
-    Constants of the kinds that are ``kept`` may stand in no place where they are looked for (``writes.checks.check_apart``):
+    Constants of the kinds that are ``kept`` may stand in no place where they are looked for (``parts_seen_together.check_apart``):
 
     INSERT INTO patients (mrn) VALUES (coalesce(4711::text, 'M' || nextval('numbers')))
     → refused 0A000

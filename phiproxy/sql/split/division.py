@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from phiproxy.sql.relations import protected_table
+from phiproxy.policy.view_rests import Rows
 from phiproxy.sql.result import SourceColumn
 from phiproxy.sql.split import clauses, ctes
 from phiproxy.sql.split.blocks import Block, Item, block, references
@@ -24,6 +24,7 @@ from phiproxy.sql.split.sources import Column, Source, Trials
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables_and_columns import Mentioned, Table, TableColumn, mentioned, needed, written_rows
 from phiproxy.sql.split.values import ServerValue, server_values
+from phiproxy.sql.table_names import protected_table
 from phiproxy.sql.text.parse import Node, children, only, strings
 from phiproxy.types.declared import DeclaredType
 
@@ -106,6 +107,10 @@ class Division:
     def sources(self) -> list[Source]:
         """All sources, in the order of their columns."""
         return [*(one.source for one in self.own), *(one.source for one in self.joined), *self.value_source]
+
+    def rows(self, whole: Whole) -> Rows:
+        """Return how the rows of the query are those of its source, where it has one only."""
+        return rows_of(whole, [] if self.value_source else self.sources, self.gone)
 
     def columns(self) -> tuple[SourceColumn, ...]:
         """Return the columns of all sources as one."""
@@ -210,7 +215,7 @@ class _Divider:
         spans = [*((value.start, value.end) for value in values), *(one.span for one in self.out.computed)]
         if any(_within(at, spans) for at in asked):
             raise Impossible("a value of the server's is asked for by what meets something protected")
-        if values and self.whole.stored and rows_of(self.whole, self.out) != "other":
+        if values and self.whole.stored and self.out.rows(self.whole) != "other":
             self._beside(values)
         elif values:
             columns = {value.key: _value_column(value) for value in values}

@@ -13,11 +13,11 @@ from phiproxy.policy.view_rests import ViewRest, client_columns, is_inner
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.queries.computed_views import told_types, values_of
 from phiproxy.sql.queries.views import columns_of_view
-from phiproxy.sql.relations import meant_relation, protected_table
 from phiproxy.sql.resolve.protected_values import Protected, Value
 from phiproxy.sql.resolve.scope import SYSTEM_COLUMNS
 from phiproxy.sql.result import RowType, SourceColumn
 from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.table_names import meant_relation, protected_table
 from phiproxy.sql.text.parse import Node, messages, only, strings
 from phiproxy.wire.oids import CATALOG_OIDS, NOT_CARRIED_OIDS, SYSTEM_COLUMN_OIDS
 

@@ -20,14 +20,13 @@ from phiproxy.sql.queries.computed_views import names_inner, told_types
 from phiproxy.sql.queries.views import columns_of_view, view_columns
 from phiproxy.sql.resolve.protected_values import Protected
 from phiproxy.sql.result import Answered, Occurrence, Refused, Reveal
+from phiproxy.sql.rewrite.apply_edits import Rendered
+from phiproxy.sql.rewrite.order_of_rewrites import outside
 from phiproxy.sql.rewrite.references_and_markers import marker
-from phiproxy.sql.rewrite.render import Rendered
-from phiproxy.sql.rewrite.rewrites import outside
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.division import Division, divide
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.rest_text import rest_text
-from phiproxy.sql.split.rows_of_one_source import rows_of
 from phiproxy.sql.split.sources import Written, together
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables_and_columns import tables
@@ -112,7 +111,7 @@ def _define(statement: Statement, text: bytes, context: Context) -> Answered:
     source = written.result()
     read_protected = _reveals(source, context) if source else None
     reveals = read_protected or (None,) * len(division.columns())
-    rows = rows_of(whole, division)
+    rows = division.rows(whole)
     read_rests = (sealed_in(context.catalog.views.get(table.relation.oid, "")) for table in read)
     over = tuple(dict.fromkeys(digest_of(sealed) for sealed in read_rests if sealed is not None))
     shown = [_column_of(whole, division, output) if rows != "other" else None for output in outputs]

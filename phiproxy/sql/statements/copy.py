@@ -11,10 +11,10 @@ from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.physical_columns import is_hidden
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.context import Analysis
-from phiproxy.sql.relations import check_reaching, protected_table, qualified_relation, table_source
 from phiproxy.sql.resolve.protected_values import about_whom
 from phiproxy.sql.result import Edit, ProtectedCopy, Reveal
 from phiproxy.sql.rewrite.draft import Draft
+from phiproxy.sql.table_names import check_reaching, protected_table, qualified_relation, table_source
 from phiproxy.sql.text.parse import Node, location, messages, only, strings
 from phiproxy.sql.text.token_spans import Spans
 from phiproxy.sql.values.uses import Search

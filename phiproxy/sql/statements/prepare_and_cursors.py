@@ -14,8 +14,8 @@ from phiproxy.sql.expressions.constant_formulas import constant_operand
 from phiproxy.sql.expressions.repeated_in_clear import ProtectedValues, check_names
 from phiproxy.sql.result import Bound, BoundPair, Edit, Occurrence, PlannedStatement, Source
 from phiproxy.sql.rewrite.draft import Draft
+from phiproxy.sql.rewrite.order_of_rewrites import Step
 from phiproxy.sql.rewrite.references_and_markers import marked_node
-from phiproxy.sql.rewrite.rewrites import Step
 from phiproxy.sql.text.parse import Node, Token, char_position, messages, only, parse, strings
 from phiproxy.sql.values.accepted_types import given
 from phiproxy.sql.values.formula import Formula

@@ -19,7 +19,7 @@ from phiproxy.errors import StatementRefused
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Edit
 from phiproxy.sql.rewrite.draft import Draft
-from phiproxy.sql.rewrite.rewrites import Step
+from phiproxy.sql.rewrite.order_of_rewrites import Step
 from phiproxy.sql.text.parse import Node, location, only
 
 END_USER: Final = "phiproxy.end_user"

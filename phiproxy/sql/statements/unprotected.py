@@ -9,8 +9,8 @@ from phiproxy.errors import UndefinedColumn, UndefinedObject, UndefinedTable
 from phiproxy.policy.catalog import Relation
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.expressions.sql_text_functions import check_call
-from phiproxy.sql.relations import check_reaching, protected_table, qualified_relation, relation_of, target_relation
 from phiproxy.sql.statements.utility import named_in_text
+from phiproxy.sql.table_names import check_reaching, protected_table, qualified_relation, relation_of, target_relation
 from phiproxy.sql.text.parse import Node, only, strings
 from phiproxy.sql.values.operands import Named
 

@@ -1,4 +1,4 @@
-"""Where nodes, clauses, operands and items are in a text, by its tokens: trees do not tell. ``render.verify`` proves the edits."""
+"""Where nodes, clauses, operands and items are in a text, by its tokens: trees do not tell. ``apply_edits`` proves the edits."""
 
 from bisect import bisect_left
 from collections.abc import Collection, Sequence

@@ -6,9 +6,9 @@ lower case follow the tables that were compared with the server's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from phiproxy.frozen import dataclass
 from phiproxy.index.characters import ASCII, Characters
@@ -16,10 +16,14 @@ from phiproxy.index.text_functions import btrim, ltrim, rtrim
 from phiproxy.index.transform import transform
 from phiproxy.wire.bytea_and_text import check_text, cut_text
 
-if TYPE_CHECKING:
-    from phiproxy.sql.values.bound_paths import BoundPath
-
 Text = bytes | None
+
+
+class ParameterPath(Protocol):
+    """A path into a document that parameters are in."""
+
+    def subject(self, steps: Mapping[int, str], value: bytes) -> bytes:
+        """Return what is compared with the path, by the values of its parameters; ValueRefused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Formula:
     type_oid: int = 0
     expression: str = ""
     characters: Characters = ASCII
-    path: BoundPath | None = None
+    path: ParameterPath | None = None
 
     def parameters(self) -> Iterator[Formula]:
         """Yield the parameters in the formula."""

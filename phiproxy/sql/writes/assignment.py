@@ -31,9 +31,9 @@ from phiproxy.sql.expressions.expression import expression, located, wrong_count
 from phiproxy.sql.expressions.leaves import cast_types
 from phiproxy.sql.queries.select import select
 from phiproxy.sql.queries.views import view_columns
-from phiproxy.sql.relations import protected_table
 from phiproxy.sql.resolve.protected_values import ListColumn, Protected, Value
 from phiproxy.sql.resolve.scope import SYSTEM_COLUMNS, Scope, resolve
+from phiproxy.sql.table_names import protected_table
 from phiproxy.sql.text.parse import Node, children, only, reference_to, strings
 from phiproxy.sql.values.accepted_types import OWN
 from phiproxy.sql.values.operands import Operand, as_operand, cut_by, peel_cuts

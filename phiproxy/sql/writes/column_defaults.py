@@ -16,9 +16,9 @@ from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.queries.generated_columns import add_list
 from phiproxy.sql.result import Edit
+from phiproxy.sql.rewrite.common_changes import AddValue
 from phiproxy.sql.rewrite.draft import Draft
-from phiproxy.sql.rewrite.kinds import AddValue
-from phiproxy.sql.rewrite.rewrites import Step
+from phiproxy.sql.rewrite.order_of_rewrites import Step
 from phiproxy.sql.text.parse import Node, location, messages, only
 from phiproxy.sql.values.uses import Renew
 from phiproxy.sql.writes.assignment import Target, columns_of, computed_default

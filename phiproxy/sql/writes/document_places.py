@@ -21,8 +21,8 @@ from phiproxy.sql.expressions.expression import clear
 from phiproxy.sql.expressions.index_expressions import own_name
 from phiproxy.sql.resolve.scope import Scope
 from phiproxy.sql.rewrite.draft import Draft, Insert
+from phiproxy.sql.rewrite.order_of_rewrites import Step as Order
 from phiproxy.sql.rewrite.references_and_markers import expression_tree
-from phiproxy.sql.rewrite.rewrites import Step as Order
 from phiproxy.sql.text.parse import Node, is_plain_call, only, strings
 from phiproxy.sql.values.operands import Operand, as_operand, cast_type
 from phiproxy.sql.values.path_steps import step_of, steps_of, subscripts

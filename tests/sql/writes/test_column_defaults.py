@@ -11,8 +11,8 @@ from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.named_statements import View
 from phiproxy.plan.planner import Planner
 from phiproxy.policy.catalog import CatalogColumn, Relation
+from phiproxy.sql.rewrite.apply_edits import Rendered
 from phiproxy.sql.rewrite.references_and_markers import marker
-from phiproxy.sql.rewrite.render import Rendered
 from phiproxy.sql.values.uses import Renew
 from tests.clinic_model import CATALOG, PATH, PROTECTION
 

@@ -1,8 +1,8 @@
 """Split writes: the values that the server cannot compute are computed by the engine, and stored by a write of the client's own.
 
 Which way is taken:
-    write, assigned_values, row_by_row, given_defaults, only_defaults
-``write`` splits a write, by one of the ways; ``assigned_values`` is what a write gives to which column.
+    ways_in_order, assigned_values, row_by_row, given_defaults, only_defaults
+``ways_in_order`` splits a write, by the first way that is possible; ``assigned_values`` is what a write gives to which column.
 
 The ways:
     computed_proposals, computed_values, computed_returning, updated_and_deleted_rows, returned_beside, conflicts,
@@ -13,7 +13,8 @@ What they read of the text:
     clauses, merge_clauses, merge_source, inner_write, targets, row_keys, conflict_target
 
 What may flow where:
-    traces, clear_values, clear_leaves, scalar_values, given_in_clear, carried, checks, drawn, drawn_order, drawn_in_with
+    traces, clear_values, clear_leaves, scalar_values, given_in_clear, carried, parts_seen_together, drawn, drawn_order,
+    drawn_in_with
 ``traces`` finds the columns that an expression is computed of. ``carried`` are values for unprotected columns that an UPDATE
 takes from what the write does not have. ``drawn`` are calls of volatile functions, such as nextval() and random().
 

@@ -16,9 +16,9 @@ from phiproxy.policy.catalog import Relation
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.expressions.document_paths import spelled_path
-from phiproxy.sql.relations import meant_relation
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.writes.scalar_values import SCALAR_OIDS, Scalars
+from phiproxy.sql.table_names import meant_relation
 from phiproxy.sql.text.parse import Node, messages, only, strings
 from phiproxy.sql.values.path_steps import step_of, steps_of
 

@@ -14,8 +14,8 @@ from phiproxy.sql.pg_errors.verdict import types
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.tables_and_columns import tables
-from phiproxy.sql.split.writes.checks import Value, given_at, names_sequences
 from phiproxy.sql.split.writes.composed import Composed
+from phiproxy.sql.split.writes.parts_seen_together import Value, given_at, names_sequences
 from phiproxy.sql.split.writes.traces import Key, Traced, Traces, parts
 from phiproxy.sql.text.parse import Node, parse
 

@@ -14,7 +14,10 @@ from phiproxy.sql.result import Rest, Split, SplitWrite, Waiting
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.statement import NO_CALLS, Calls
 from phiproxy.sql.split.writes.assigned_values import ALIAS, COLUMN, KEPT
-from phiproxy.sql.split.writes.checks import (
+from phiproxy.sql.split.writes.composed import Composed, client_spans
+from phiproxy.sql.split.writes.composed_select import described_of, of_client, settled_types, split_of, types_of
+from phiproxy.sql.split.writes.given_in_clear import check_given_in_clear
+from phiproxy.sql.split.writes.parts_seen_together import (
     Part,
     Value,
     answered,
@@ -24,9 +27,6 @@ from phiproxy.sql.split.writes.checks import (
     check_stored,
     names_sequences,
 )
-from phiproxy.sql.split.writes.composed import Composed, client_spans
-from phiproxy.sql.split.writes.composed_select import described_of, of_client, settled_types, split_of, types_of
-from phiproxy.sql.split.writes.given_in_clear import check_given_in_clear
 from phiproxy.sql.split.writes.targets import Target, carried_as, check_assigned
 from phiproxy.sql.statements.utility import effects
 

@@ -7,10 +7,10 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Kind, Split, Waiting
 from phiproxy.sql.split.source_and_rest import Described
 from phiproxy.sql.split.writes.assigned_values import Written
-from phiproxy.sql.split.writes.checks import answered, check_apart, check_none_waits, check_whatever_is_given
 from phiproxy.sql.split.writes.composed_select import described_of
 from phiproxy.sql.split.writes.described import described, described_around
 from phiproxy.sql.split.writes.inner_write import all_writes, writes_in_with
+from phiproxy.sql.split.writes.parts_seen_together import answered, check_apart, check_none_waits, check_whatever_is_given
 from phiproxy.sql.split.writes.returned import Returned, returned
 from phiproxy.sql.statements.utility import effects
 from phiproxy.sql.text.token_spans import Spans

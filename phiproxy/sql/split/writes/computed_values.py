@@ -18,7 +18,6 @@ from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.same_answers import AT_EACH_CALL, VOLATILE
 from phiproxy.sql.split.statement import NO_CALLS, Calls
 from phiproxy.sql.split.writes.assigned_values import Given, Written
-from phiproxy.sql.split.writes.checks import Part, answered, check_whatever_is_given
 from phiproxy.sql.split.writes.clear_values import clear_outputs
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composed_select import read_of
@@ -26,6 +25,7 @@ from phiproxy.sql.split.writes.composition import Parts, Stored, composition
 from phiproxy.sql.split.writes.described import described
 from phiproxy.sql.split.writes.drawn import calls_in, is_changing, is_drawn, name_of
 from phiproxy.sql.split.writes.drawn_order import ASKED_FIRST, Default, check_drawn, place_of
+from phiproxy.sql.split.writes.parts_seen_together import Part, answered, check_whatever_is_given
 from phiproxy.sql.text.parse import messages, strings
 from phiproxy.sql.text.token_spans import OPEN, Spans
 

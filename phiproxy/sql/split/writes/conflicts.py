@@ -29,7 +29,6 @@ from phiproxy.sql.split.statement import Calls, Whole
 from phiproxy.sql.split.tables_and_columns import TableColumn, mentioned, needed, tables
 from phiproxy.sql.split.values import ServerValue, server_values
 from phiproxy.sql.split.writes.assigned_values import ALIAS, Given, Written, assigned_rows
-from phiproxy.sql.split.writes.checks import answered
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composed_select import of_client, settled_types, types_of
 from phiproxy.sql.split.writes.composition import Parts, Stored, assembled
@@ -47,6 +46,7 @@ from phiproxy.sql.split.writes.conflict_target import (
 from phiproxy.sql.split.writes.described import described
 from phiproxy.sql.split.writes.drawn import is_drawn
 from phiproxy.sql.split.writes.drawn_order import ASKED_FIRST, check_drawn_of_conflict, draws_before_conflict
+from phiproxy.sql.split.writes.parts_seen_together import answered
 from phiproxy.sql.split.writes.row_keys import RowKey, row_keys, sets_key, shows_all
 from phiproxy.sql.split.writes.targets import carried_as
 from phiproxy.sql.text.parse import parse

@@ -10,16 +10,16 @@ import dataclasses
 from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.context import Analysis, Context
-from phiproxy.sql.relations import meant_relation
 from phiproxy.sql.result import Rest, Split, SplitWrite
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible
-from phiproxy.sql.split.writes.checks import answered
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.given_defaults import with_defaults
 from phiproxy.sql.split.writes.only_defaults import only_defaults
+from phiproxy.sql.split.writes.parts_seen_together import answered
 from phiproxy.sql.statements.copy import columns_of_data, place_of_columns
 from phiproxy.sql.statements.utility import effects
+from phiproxy.sql.table_names import meant_relation
 from phiproxy.sql.text.parse import Statement, location, parse
 from phiproxy.sql.text.token_spans import Spans
 from phiproxy.sql.writes.column_defaults import without

@@ -50,7 +50,7 @@ def called_by_server(a: Analysis, spans: Spans, body: Node) -> list[tuple[int, i
 
     ``nextval('numbers')`` is described as ``(SELECT NULL::int8 AS nextval)``: the engine has no such sequence.
     """
-    found, signatures = list[tuple[int, int, str]](), a.context.catalog.signatures
+    found, signatures = set[tuple[int, int, str]](), a.context.catalog.signatures
     for call in calls_in(body):
         name = name_of(call)
         own = signatures is None or signatures.own_functions(name)
@@ -66,7 +66,7 @@ def called_by_server(a: Analysis, spans: Spans, body: Node) -> list[tuple[int, i
             end = spans.tokens[spans.partner(spans.next(spans.at(start), OPEN))].end
         except StatementRefused:
             continue  # and then it is not described, nor split
-        found.append((start, end, f"(SELECT NULL::{_TYPES[name]} AS {quote_ident(name, always=True)})"))
+        found.add((start, end, f"(SELECT NULL::{_TYPES[name]} AS {quote_ident(name, always=True)})"))
     return sorted(found)
 
 

@@ -23,20 +23,21 @@ from phiproxy.sql.split.statement import Calls, Whole
 from phiproxy.sql.split.tables_and_columns import mentioned
 from phiproxy.sql.split.values import ServerValue, server_values
 from phiproxy.sql.split.writes.assigned_values import ALIAS, COLUMN
-from phiproxy.sql.split.writes.checks import answered, names_sequences, sequence_name
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composed_select import declared_types, noted, of_client, settled_types, types_of
 from phiproxy.sql.split.writes.composition import Parts, Stored, as_arrays, assembled
 from phiproxy.sql.split.writes.described_merge import described_merge
-from phiproxy.sql.split.writes.drawn import called_by_server, calls_in, name_of, result_of
+from phiproxy.sql.split.writes.drawn import called_by_server, calls_in, is_drawn, name_of, result_of
 from phiproxy.sql.split.writes.drawn_order import ASKED_FIRST, place_of
 from phiproxy.sql.split.writes.merge_clauses import Merge, When, merge_of
+from phiproxy.sql.split.writes.parts_seen_together import answered, names_sequences, sequence_name
 from phiproxy.sql.split.writes.targets import carried_as, target_of
-from phiproxy.sql.text.parse import location, parse, strings
+from phiproxy.sql.text.parse import location, messages, parse, strings
 from phiproxy.sql.text.token_spans import OPEN, Spans
 from phiproxy.types.declared import DeclaredType
 
 _ROW, _DRAWN = "phi_row", "phi_drawn"
+_BRANCHES = frozenset({"CaseExpr", "CoalesceExpr"})
 _NUMBER = SourceColumn(DeclaredType.builtin("int8"))
 
 
@@ -153,6 +154,8 @@ def _values(a: Analysis, spans: Spans, merge: Merge) -> list[_Value]:
             if value.computed and "ColumnRef" not in value.node:
                 found.append(_Value(when, value.span, value.as_select, Stored(target.type(a.context.catalog, value.column))))
             elif not value.protected:
+                if any(is_drawn(m) for m in messages(value.node) if not _BRANCHES.isdisjoint(m)):
+                    raise RefusedWithHint("what is drawn in a branch, for an unprotected column", ASKED_FIRST)
                 for span, call in sorted((calls[location(call)], name_of(call)) for call in changing):
                     found.append(_Value(when, span, (span,), Stored(DeclaredType.builtin(result_of(call)), computed=False)))
     if not any(one.stored.computed for one in found):

@@ -14,11 +14,11 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.split.impossible import RefusedWithHint
 from phiproxy.sql.split.same_answers import AT_EACH_CALL, DRAWN, VOLATILE
 from phiproxy.sql.split.writes.assigned_values import Given, Written
-from phiproxy.sql.split.writes.checks import names_sequences, sequence_name
 from phiproxy.sql.split.writes.drawn import calls_in, is_called_where_reached, is_drawn, name_of
 from phiproxy.sql.split.writes.merge_clauses import Merge, When
+from phiproxy.sql.split.writes.parts_seen_together import names_sequences, sequence_name
 from phiproxy.sql.split.writes.row_keys import table_of
-from phiproxy.sql.text.parse import Node
+from phiproxy.sql.text.parse import Node, location
 
 ASKED_FIRST = "Ask for it first, as SELECT nextval('…'), in the same transaction, and give what it answers as a parameter."
 _OVERRIDES = ("OVERRIDING_USER_VALUE", "OVERRIDING_SYSTEM_VALUE")
@@ -115,10 +115,10 @@ def check_drawn_of_merge(a: Analysis, merge: Merge, whens: Sequence[When]) -> li
         raise RefusedWithHint("what may draw before it, or in another order", ASKED_FIRST)
     if any(one.diverted or one.row_triggers for one in _with_partitions(a, relation)):
         raise RefusedWithHint("a trigger for each row may look at what was drawn", ASKED_FIRST)
-    taken = {id(call) for when in whens for one in when.values for call in calls_in(one.node)}
+    taken = {location(call) for when in whens for one in when.values for call in calls_in(one.node)}
     for call in calls_in(merge.body):
         name = name_of(call)
-        if name in DRAWN and id(call) not in taken:
+        if name in DRAWN and location(call) not in taken:
             raise RefusedWithHint("something that is drawn elsewhere in the statement", ASKED_FIRST)
         if name not in AT_EACH_CALL and (signatures is None or any(f.volatile == "v" for f in signatures.functions(name))):
             raise RefusedWithHint("a volatile function beside something that is drawn", ASKED_FIRST)
@@ -170,10 +170,10 @@ def _check_others(a: Analysis, write: Written, drawing: Sequence[Given], *, seve
     signatures = a.context.catalog.signatures
     assert signatures is not None
     behind = [] if several else [write.body.get("returningClause"), write.body.get("onConflictClause")]
-    known = {id(call) for tree in (*(given.node for given in drawing), *behind) if tree for call in calls_in(tree)}
+    known = {location(call) for tree in (*(given.node for given in drawing), *behind) if tree for call in calls_in(tree)}
     for call in calls_in(write.body):
         name = name_of(call)
-        if name in DRAWN and id(call) not in known:
+        if name in DRAWN and location(call) not in known:
             raise RefusedWithHint("something that is drawn elsewhere in the statement", ASKED_FIRST)
         if name not in AT_EACH_CALL and any(f.volatile == "v" for f in signatures.functions(name)):
             raise RefusedWithHint("a volatile function beside something that is drawn", ASKED_FIRST)

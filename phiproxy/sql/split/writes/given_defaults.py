@@ -17,13 +17,13 @@ from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.physical_columns import visible_columns
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.context import Analysis, Context
-from phiproxy.sql.relations import meant_relation
 from phiproxy.sql.result import Edit, Rest, Span, Split
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.writes.clauses import clauses_of
 from phiproxy.sql.split.writes.composed import Composed, client_spans
 from phiproxy.sql.split.writes.composed_select import types_of
+from phiproxy.sql.table_names import meant_relation
 from phiproxy.sql.text.parse import Node, Statement, location, messages, only, parse, tokens
 from phiproxy.sql.text.token_spans import Spans
 from phiproxy.sql.writes.assignment import columns_of

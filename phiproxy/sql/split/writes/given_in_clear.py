@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from phiproxy.sql.split.impossible import RefusedWithHint
-from phiproxy.sql.split.writes.checks import Value, given_at
 from phiproxy.sql.split.writes.clear_leaves import ClearLeaves
+from phiproxy.sql.split.writes.parts_seen_together import Value, given_at
 from phiproxy.sql.split.writes.traces import parts
 from phiproxy.sql.text.parse import Node, location, messages, only, strings
 

@@ -11,7 +11,6 @@ from copy import deepcopy
 from typing import Any, NamedTuple
 
 from phiproxy.sql.context import Analysis
-from phiproxy.sql.relations import meant_relation
 from phiproxy.sql.split.impossible import RefusedWithHint
 from phiproxy.sql.split.writes.assigned_values import Given
 from phiproxy.sql.split.writes.composed import Span
@@ -20,6 +19,7 @@ from phiproxy.sql.split.writes.drawn_order import ASKED_FIRST
 from phiproxy.sql.split.writes.merge_clauses import Merge, When
 from phiproxy.sql.split.writes.merge_source import column_names, derived_values
 from phiproxy.sql.split.writes.returned_beside import reference_span
+from phiproxy.sql.table_names import meant_relation
 from phiproxy.sql.text.parse import Node, messages, only, strings
 from phiproxy.sql.text.token_spans import Spans
 

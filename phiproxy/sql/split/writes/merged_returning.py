@@ -6,11 +6,11 @@ from phiproxy.errors import StatementRefused, ValueRefused
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Split, Waiting
 from phiproxy.sql.split.impossible import Impossible
-from phiproxy.sql.split.writes.checks import answered, check_apart, check_none_waits, check_whatever_is_given
 from phiproxy.sql.split.writes.composed_select import described_of
 from phiproxy.sql.split.writes.computed_returning import split_over
 from phiproxy.sql.split.writes.described_merge import described_merge
 from phiproxy.sql.split.writes.merge_clauses import Merge, merge_of
+from phiproxy.sql.split.writes.parts_seen_together import answered, check_apart, check_none_waits, check_whatever_is_given
 from phiproxy.sql.split.writes.returned import merge_returned
 from phiproxy.sql.split.writes.targets import target_of
 from phiproxy.sql.text.token_spans import Spans

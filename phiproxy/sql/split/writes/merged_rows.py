@@ -43,7 +43,7 @@ _KEY, _THERE = "phi_key_", "phi_there"
 _MATCHED, _NO_TARGET, _NO_SOURCE = (
     "MERGE_WHEN_MATCHED", "MERGE_WHEN_NOT_MATCHED_BY_TARGET", "MERGE_WHEN_NOT_MATCHED_BY_SOURCE",
 )  # fmt: skip
-_INTO_VIEWS = 170000
+_INTO_VIEWS = _BY_SOURCE = 170000
 _WORDS = {_MATCHED: "MATCHED", _NO_TARGET: "NOT MATCHED", _NO_SOURCE: "MATCHED"}
 """In the write, all rows of the target that are given are matched by the given rows."""
 
@@ -162,6 +162,8 @@ def _merged(a: Analysis, spans: Spans) -> Merged:
         if when.kind in unconditional:
             raise Impossible("a clause that is never reached, as PostgreSQL says")
         unconditional |= {when.kind} if when.condition is None else set()
+    if a.context.catalog.server_version < _BY_SOURCE and any(one.kind == _NO_SOURCE for one in merge.whens):
+        raise Impossible("no WHEN NOT MATCHED BY SOURCE in this version")
     kept = [one for one in merge.whens if one.command != "CMD_NOTHING"]
     if not kept or calls_volatile(a, [body["sourceRelation"], body["joinCondition"], body.get("withClause", {})]):
         raise Impossible("nothing is done, or something may answer otherwise when it is asked again")

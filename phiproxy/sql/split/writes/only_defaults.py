@@ -8,12 +8,12 @@ from phiproxy.sql.result import Split
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.writes.assigned_values import written
-from phiproxy.sql.split.writes.checks import answered, check_whatever_is_given
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition
 from phiproxy.sql.split.writes.described import described, described_around
 from phiproxy.sql.split.writes.given_defaults import WithDefaults
 from phiproxy.sql.split.writes.inner_write import all_writes
+from phiproxy.sql.split.writes.parts_seen_together import answered, check_whatever_is_given
 from phiproxy.sql.split.writes.targets import Target
 from phiproxy.sql.text.parse import messages
 from phiproxy.sql.text.token_spans import Spans

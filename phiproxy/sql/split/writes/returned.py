@@ -39,7 +39,7 @@ from phiproxy.sql.text.parse import Node, Statement, location, messages, only, p
 from phiproxy.sql.text.token_spans import OPEN, Spans
 from phiproxy.sql.writes.insert_update_delete import OLD_AND_NEW
 
-# 1, which is not written as a number: one that the client has in clear may not stand in a rest (checks.check_apart).
+# 1, which is not written as a number: one that the client has in clear may not stand in a rest (parts_seen_together.check_apart).
 _ONE_ROW = " LIMIT true::int"
 _KEPT_ROWS = f", (SELECT NULL::int8 AS {KEPT}) AS {ALIAS}"
 Piece = str | Span

@@ -10,9 +10,9 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Rest, Split, SplitWrite
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.writes.assigned_values import Written, written
-from phiproxy.sql.split.writes.checks import Part, answered, check_searched, check_stored
 from phiproxy.sql.split.writes.composed import Composed, client_spans
 from phiproxy.sql.split.writes.composed_select import declared_types
+from phiproxy.sql.split.writes.parts_seen_together import Part, answered, check_searched, check_stored
 from phiproxy.sql.text.parse import parse
 from phiproxy.sql.text.token_spans import Spans
 

@@ -12,10 +12,10 @@ from phiproxy.policy.physical_columns import visible_columns
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn
 from phiproxy.policy.signatures import Type
 from phiproxy.sql.context import Analysis
-from phiproxy.sql.relations import meant_relation
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.tables_and_columns import type_of
 from phiproxy.sql.split.writes.clear_leaves import ClearLeaves, clear_leaves, rows_of
+from phiproxy.sql.table_names import meant_relation
 from phiproxy.sql.text.parse import Node
 from phiproxy.sql.writes.assignment import columns_of
 from phiproxy.wire.oids import TEXT_OID

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from phiproxy.sql.pg_errors.names_and_signatures import Level, Source, Verdict, resolve
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.same_answers import AT_EACH_CALL
-from phiproxy.sql.split.writes.checks import given_at, names_sequences
+from phiproxy.sql.split.writes.parts_seen_together import given_at, names_sequences
 from phiproxy.sql.text.parse import Node, children, is_node, is_plain_call, only, strings
 
 Key = tuple[int, int]

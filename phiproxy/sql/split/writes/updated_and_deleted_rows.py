@@ -15,7 +15,6 @@ from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.statement import Calls
 from phiproxy.sql.split.writes.assigned_values import ALIAS, COLUMN, Given, Written, others_of, reads_ctes
 from phiproxy.sql.split.writes.carried import carried
-from phiproxy.sql.split.writes.checks import Value
 from phiproxy.sql.split.writes.clear_values import clear_outputs
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composed_select import outputs_of, read_of
@@ -23,6 +22,7 @@ from phiproxy.sql.split.writes.composition import Parts, Stored, composition, co
 from phiproxy.sql.split.writes.described import described
 from phiproxy.sql.split.writes.drawn_order import changing_of, check_drawn
 from phiproxy.sql.split.writes.merge_source import derived_values, equalities, with_columns
+from phiproxy.sql.split.writes.parts_seen_together import Value
 from phiproxy.sql.split.writes.returned_beside import Beside, kept_beside, returned_beside, stored_beside
 from phiproxy.sql.split.writes.row_keys import row_keys, sets_key, table_of
 from phiproxy.sql.split.writes.targets import BY_COMMAND

@@ -15,7 +15,6 @@ from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.same_answers import AT_EACH_CALL, VOLATILE
 from phiproxy.sql.split.statement import Calls
 from phiproxy.sql.split.writes.assigned_values import Given, Written, written
-from phiproxy.sql.split.writes.checks import answered, check_whatever_is_given
 from phiproxy.sql.split.writes.clear_values import clear_outputs
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composition import Parts, composition
@@ -24,6 +23,7 @@ from phiproxy.sql.split.writes.described import described_around
 from phiproxy.sql.split.writes.drawn import is_changing
 from phiproxy.sql.split.writes.drawn_in_with import check_drawn_in_with
 from phiproxy.sql.split.writes.inner_write import all_writes
+from phiproxy.sql.split.writes.parts_seen_together import answered, check_whatever_is_given
 from phiproxy.sql.text.parse import messages, strings
 from phiproxy.sql.text.token_spans import Spans
 

@@ -13,13 +13,13 @@ from phiproxy.sql.result import Split
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.source_and_rest import split_over_writes
 from phiproxy.sql.split.writes.assigned_values import Given
-from phiproxy.sql.split.writes.checks import answered, check_apart, check_whatever_is_given
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.composed_select import described_of
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition_or_apart
 from phiproxy.sql.split.writes.computed_returning import split_over
 from phiproxy.sql.split.writes.described import described_around
 from phiproxy.sql.split.writes.inner_write import InnerWrite, all_writes, inner_write, inner_writes, kept_queries
+from phiproxy.sql.split.writes.parts_seen_together import answered, check_apart, check_whatever_is_given
 from phiproxy.sql.split.writes.returned import over_returned
 from phiproxy.sql.split.writes.returned_beside import returned_beside
 from phiproxy.sql.split.writes.targets import carried_as

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 
 from phiproxy.errors import StatementRefused, public_text
 from phiproxy.policy.catalog import Relation
-from phiproxy.policy.guards import guard, guard_name
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.physical_columns import COMPUTED_DEFAULT
+from phiproxy.policy.plaintext_guards import guard, guard_name
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.context import Analysis
-from phiproxy.sql.relations import meant_relation, protected_table, target_relation
 from phiproxy.sql.statements.ddl.alter_view import alter_view
 from phiproxy.sql.statements.ddl.column_definitions import (
     check_collation,
@@ -30,6 +29,7 @@ from phiproxy.sql.statements.ddl.physical_form import Definition, Empty, Span
 from phiproxy.sql.statements.ddl.row_security import tag_columns
 from phiproxy.sql.statements.ddl.unique_keys import Columns, unique_index
 from phiproxy.sql.statements.utility import UNCHANGED_ALTER
+from phiproxy.sql.table_names import meant_relation, protected_table, target_relation
 from phiproxy.sql.text.parse import Node, only, parse, strings
 from phiproxy.sql.values.operands import as_operand
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from phiproxy.policy.catalog import Relation
 from phiproxy.policy.view_rests import is_computed, is_inner
 from phiproxy.sql.context import Analysis
-from phiproxy.sql.relations import meant_relation
 from phiproxy.sql.statements.ddl.physical_form import Definition
+from phiproxy.sql.table_names import meant_relation
 from phiproxy.sql.text.parse import Node, only
 
 _COMMANDS = frozenset({"AT_ChangeOwner", "AT_ResetRelOptions", "AT_SetRelOptions"})

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from phiproxy.errors import StatementRefused, UndefinedObject
 from phiproxy.index.collations import needs_characters
 from phiproxy.policy.column_types import named_type
-from phiproxy.policy.guards import guard, guard_name
 from phiproxy.policy.identifiers import quote_ident
+from phiproxy.policy.plaintext_guards import guard, guard_name
 from phiproxy.policy.protection import DeclaredType, ProtectedColumn
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.statements.ddl.check_constraints import check_span, seal_check

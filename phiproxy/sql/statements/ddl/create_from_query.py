@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from phiproxy.policy.boundary import clear_entry
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.queries.views import will_be_read
-from phiproxy.sql.relations import protected_table_at, takes_protected_names
 from phiproxy.sql.resolve.protected_values import Output
 from phiproxy.sql.statements.ddl.create_table import creation_schema
 from phiproxy.sql.statements.ddl.create_table_as import fill
 from phiproxy.sql.statements.ddl.replaced_view import check_shown
+from phiproxy.sql.table_names import protected_table_at, takes_protected_names
 from phiproxy.sql.text.parse import Node, messages, only, strings
 
 _VIEW, TABLE = "ViewStmt", "CreateTableAsStmt"

@@ -7,12 +7,12 @@ from phiproxy.policy.physical_columns import tag
 from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.queries.views import view_columns
-from phiproxy.sql.relations import meant_relation, protected_table
 from phiproxy.sql.resolve.outputs_without_as import output_name
 from phiproxy.sql.statements.ddl.clear_parts import sealed_references
 from phiproxy.sql.statements.ddl.field_indexes import field_index
 from phiproxy.sql.statements.ddl.physical_form import Definition, Span
 from phiproxy.sql.statements.ddl.unique_keys import Columns, chosen, expression_of, numbered, slot_of
+from phiproxy.sql.table_names import meant_relation, protected_table
 from phiproxy.sql.text.parse import Node, messages, only, parse, reference_to, strings
 from phiproxy.sql.writes.assignment import columns_of
 

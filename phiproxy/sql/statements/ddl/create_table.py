@@ -2,16 +2,16 @@
 
 from phiproxy.errors import PathNeeded
 from phiproxy.policy.catalog import CatalogColumn, CatalogIndex, Relation
-from phiproxy.policy.guards import GUARD_PREFIX, guard_name
 from phiproxy.policy.identifiers import quote_ident
+from phiproxy.policy.plaintext_guards import GUARD_PREFIX, guard_name
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.context import Analysis
-from phiproxy.sql.relations import protected_table, protected_table_at, target_relation
 from phiproxy.sql.statements.ddl.check_constraints import seal_check
 from phiproxy.sql.statements.ddl.column_definitions import INLINE_STORAGE, is_bytea, storage_command, wanted, write
 from phiproxy.sql.statements.ddl.foreign_keys import concerns, foreign_key
 from phiproxy.sql.statements.ddl.physical_form import Definition
 from phiproxy.sql.statements.ddl.unique_keys import Columns, chosen, unique_index
+from phiproxy.sql.table_names import protected_table, protected_table_at, target_relation
 from phiproxy.sql.text.parse import Node, only, reference_to, strings
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from phiproxy.effects import MADE_TABLE
 from phiproxy.policy.catalog import CatalogColumn, Relation
-from phiproxy.policy.guards import guard, guard_name
 from phiproxy.policy.identifiers import quote_ident
+from phiproxy.policy.plaintext_guards import guard, guard_name
 from phiproxy.policy.protection import ProtectedColumn, ProtectedTable
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Edit, Reveal

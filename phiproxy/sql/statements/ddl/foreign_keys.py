@@ -9,9 +9,9 @@ from phiproxy.policy.identifiers import quote_ident, shorten
 from phiproxy.policy.physical_columns import hidden_column, hidden_name
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.context import Analysis
-from phiproxy.sql.relations import protected_table, target_relation, will_mean
 from phiproxy.sql.statements.ddl.physical_form import Definition
 from phiproxy.sql.statements.ddl.unique_keys import Columns, chosen, slot_of
+from phiproxy.sql.table_names import protected_table, target_relation, will_mean
 from phiproxy.sql.text.parse import Node, location, strings
 
 KEY_PREFIX = "phi_tag_key_"

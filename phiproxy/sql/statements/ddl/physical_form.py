@@ -16,11 +16,11 @@ from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.expressions.repeated_in_clear import check_definition
-from phiproxy.sql.relations import target_relation, will_mean
 from phiproxy.sql.result import Edit, Occurrence
+from phiproxy.sql.rewrite.apply_edits import Rendered, verify
+from phiproxy.sql.rewrite.order_of_rewrites import outside
 from phiproxy.sql.rewrite.references_and_markers import marker
-from phiproxy.sql.rewrite.render import Rendered, verify
-from phiproxy.sql.rewrite.rewrites import outside
+from phiproxy.sql.table_names import target_relation, will_mean
 from phiproxy.sql.text.edited_tree import EditedTree
 from phiproxy.sql.text.parse import Node, Token, location, messages, parse
 from phiproxy.sql.values.accepted_types import OWN, given

@@ -5,15 +5,15 @@ policy. So nobody takes it for unprotected at any moment, and a rollback needs n
 """
 
 from phiproxy.policy.catalog import Relation
-from phiproxy.policy.guards import guard_name
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.physical_columns import hidden_name
+from phiproxy.policy.plaintext_guards import guard_name
 from phiproxy.policy.protection import ProtectedTable
 from phiproxy.sql.context import Analysis
-from phiproxy.sql.relations import meant_relation, protected_table
 from phiproxy.sql.statements.ddl.alter_view import alter_view
 from phiproxy.sql.statements.ddl.foreign_keys import hidden_columns
 from phiproxy.sql.statements.ddl.physical_form import Definition
+from phiproxy.sql.table_names import meant_relation, protected_table
 from phiproxy.sql.text.parse import Node
 
 _HINT = "Say `renamed_to:` in the policy, run `phiproxy keys init --planned`, reload all proxies, and send this again."

@@ -7,9 +7,9 @@ from phiproxy.policy.catalog import Relation
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.physical_columns import hidden_column, hidden_index, hidden_name
 from phiproxy.sql.context import Analysis
-from phiproxy.sql.relations import check_reaching, meant_relation, protected_table
 from phiproxy.sql.statements.ddl.physical_form import Definition
 from phiproxy.sql.statements.ddl.unique_keys import Columns
+from phiproxy.sql.table_names import check_reaching, meant_relation, protected_table
 from phiproxy.sql.text.parse import Node, messages, strings
 
 _TAGS = {"CreatePolicyStmt": "CREATE POLICY", "AlterPolicyStmt": "ALTER POLICY"}

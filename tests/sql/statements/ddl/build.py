@@ -14,10 +14,10 @@ from phiproxy.plan.planner import Planner
 from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.policy.catalog import CatalogIndex
 from phiproxy.policy.column_types import builtin
-from phiproxy.policy.guards import guard, guard_name
+from phiproxy.policy.plaintext_guards import guard, guard_name
 from phiproxy.policy.protection import Protection
+from phiproxy.sql.rewrite.apply_edits import Rendered
 from phiproxy.sql.rewrite.references_and_markers import marker
-from phiproxy.sql.rewrite.render import Rendered
 from phiproxy.sql.values.uses import Define
 from tests.clinic_model import CATALOG, PATH, PROTECTION
 

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from phiproxy.errors import StatementRefused
-from phiproxy.policy.guards import guard, guard_name
+from phiproxy.policy.plaintext_guards import guard, guard_name
 from tests.clinic_model import PROTECTION
 from tests.sql.statements.ddl.build import ADD_CHECK, marked, planner, sealed
 

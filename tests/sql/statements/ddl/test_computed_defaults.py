@@ -8,7 +8,7 @@ from phiproxy.plan.planner import Planner
 from phiproxy.plan.split_plan import EngineFacts
 from phiproxy.policy.physical_columns import COMPUTED_DEFAULT
 from phiproxy.sql.result import Answered
-from phiproxy.sql.rewrite.render import Rendered
+from phiproxy.sql.rewrite.apply_edits import Rendered
 from tests.fixtures.model import VIEW, planner
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from phiproxy.errors import PhiproxyError
-from phiproxy.policy.guards import guard, guard_name
+from phiproxy.policy.plaintext_guards import guard, guard_name
 from phiproxy.policy.protection import ProtectedTable, Protection
 from tests.clinic_model import PROTECTION, VISITS
 from tests.sql.statements.ddl.build import TAG, VIEW, planner

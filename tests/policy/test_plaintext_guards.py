@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from phiproxy.policy.bind import assemble
-from phiproxy.policy.guards import guard, guard_name, guarded_clear, guarded_number, guarded_numbers, listing
+from phiproxy.policy.plaintext_guards import guard, guard_name, guarded_clear, guarded_number, guarded_numbers, listing
 from phiproxy.policy.protection import Slot
 from tests.clinic_model import protected
 from tests.policy.build import make_layout, make_policy

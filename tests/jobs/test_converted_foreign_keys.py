@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-from phiproxy.jobs.dependent_keys import keys_over, plain_keys, secured_tags
+from phiproxy.jobs.converted_foreign_keys import keys_over, plain_keys, secured_tags
 from phiproxy.policy.protection import ProtectedColumn, Slot
 from phiproxy.types.declared import DeclaredType
 from tests.harness.server import PostgresServer

@@ -13,11 +13,11 @@ from phiproxy.plan.planner import Planner
 from phiproxy.policy.catalog import CatalogColumn, Relation
 from phiproxy.policy.protection import Boundary
 from phiproxy.sql.context import Analysis, Context
-from phiproxy.sql.relations import qualified_relation, relation_of, rename, target_relation
 from phiproxy.sql.resolve.protected_values import CLEAR
 from phiproxy.sql.resolve.scope import Source, SourceColumn
-from phiproxy.sql.rewrite.kinds import Qualify
+from phiproxy.sql.rewrite.common_changes import Qualify
 from phiproxy.sql.rules import RULES
+from phiproxy.sql.table_names import qualified_relation, relation_of, rename, target_relation
 from phiproxy.sql.text.parse import Statement
 from tests.clinic_model import CATALOG, PATH, PROTECTION
 from tests.sql.ask import VIEW, ask, refusal

@@ -1,7 +1,7 @@
 """Splits a write that the server cannot answer: what it stores is computed by the engine, and stored by a write of its own.
 
 All parts go through the analysis like statements of a client: so values are sealed, tags made and constraints checked as ever, and
-nothing may flow where it may not. What only all parts together show is in ``checks``.
+nothing may flow where it may not. What only all parts together show is in ``parts_seen_together``.
 """
 
 from __future__ import annotations

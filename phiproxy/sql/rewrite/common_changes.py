@@ -11,6 +11,7 @@ from phiproxy.policy.protection import Form, Slot
 from phiproxy.sql.resolve.scope import Spelled
 from phiproxy.sql.result import Edit, Occurrence
 from phiproxy.sql.rewrite.draft import Draft, Insert, TextEdit
+from phiproxy.sql.rewrite.order_of_rewrites import Step
 from phiproxy.sql.rewrite.references_and_markers import (
     column_list,
     expression_tree,
@@ -24,7 +25,6 @@ from phiproxy.sql.rewrite.references_and_markers import (
     subquery_of,
     tag_call,
 )
-from phiproxy.sql.rewrite.rewrites import Step
 from phiproxy.sql.text.parse import Node, location, only
 from phiproxy.sql.text.token_spans import COMMA, OPEN
 from phiproxy.sql.values.operands import Operand

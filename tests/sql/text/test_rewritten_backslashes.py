@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from phiproxy.sql.text.conforming_strings import either_way
+from phiproxy.sql.text.rewritten_backslashes import either_way
 from tests.harness.costs import cpu_seconds_of
 
 # With the setting off, and what means the same whatever it is.

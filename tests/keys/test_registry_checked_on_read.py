@@ -24,7 +24,7 @@ from phiproxy.keys.layout_rows import verified_layout
 from phiproxy.keys.manifest import Row
 from phiproxy.keys.new_tenants import ensure_root
 from phiproxy.keys.registry import Registry, view_data_keys, view_roots
-from phiproxy.keys.registry_verification import Change, Fault, Trust
+from phiproxy.keys.registry_checked_on_read import Change, Fault, Trust
 from phiproxy.keys.rotation import rotate_root
 from phiproxy.keys.slots import next_slot
 from phiproxy.policy.registry_layout import Layout

@@ -10,7 +10,7 @@ from phiproxy.errors import ConfigError
 from phiproxy.keys.anchoring import unlock
 from phiproxy.keys.counter_file import Watermark
 from phiproxy.keys.registry import as_provider_error
-from phiproxy.keys.registry_verification import Fault, Trust
+from phiproxy.keys.registry_checked_on_read import Fault, Trust
 from phiproxy.keys.tenant_keks import Kek
 from phiproxy.policy.model import Policy
 from phiproxy.policy.settings import Settings

@@ -8,7 +8,7 @@ from psycopg import sql
 
 from phiproxy.jobs.binary_arrays import ByteaArray, TextArray, TidArray, XidArray
 from phiproxy.jobs.relations import KeyPart, Part
-from phiproxy.jobs.scan import VERSION, Read, Row, Scan
+from phiproxy.jobs.row_sql import VERSION, Read, Row, Scan
 
 PART = Part(("s", "t"), 1, "o", 5, (KeyPart("id", "integer", ("id",)), KeyPart('"a%b"', "text", ("a%b",))), hidden=False)
 SCAN = Scan(PART, (Read('t."c"', "bytea"), Read("t.plain", "text", same=False)), ("c",), sql.SQL("t.c IS NOT NULL"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from phiproxy.errors import ConfigError
-from phiproxy.policy.document import Document, read_document
+from phiproxy.policy.yaml_reader import Document, read_document
 
 
 def read(path: Path, text: str) -> Document:

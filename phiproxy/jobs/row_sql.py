@@ -11,7 +11,7 @@ from psycopg.types.numeric import Int8
 from phiproxy.errors import ConfigError
 from phiproxy.jobs.batch_size import MOST_BYTES
 from phiproxy.jobs.binary_arrays import BinaryArray, ByteaArray, TextArray, TidArray, XidArray
-from phiproxy.jobs.relations import KeyPart, Part
+from phiproxy.jobs.relations import Identifier, KeyPart, Part
 
 Statement = tuple[sql.Composed, list[Any]]
 """A query and its parameters."""
@@ -100,7 +100,7 @@ class Scan:
         keys = sql.SQL(", ").join(_raw(f"({part.expression})") for part in self.key)
         behind: sql.Composable = sql.SQL("true")
         if after is not None:
-            given = sql.SQL(", ").join(_raw(f"%s::{part.type_name}", 1) for part in self.key)
+            given = sql.SQL(", ").join(sql.SQL("%s") + _raw(f"::{part.type_name}") for part in self.key)
             behind = sql.SQL("ROW({}) > ROW({})").format(keys, given)
         query = sql.SQL(
             "SELECT {columns} FROM (SELECT {selected}, {length} AS _phi_length, pg_catalog.sum({length})"
@@ -167,11 +167,11 @@ class Scan:
             names, types = [*self._key_names, *names], [*(part.type_name for part in self.key), *types]
         sets = [
             sql.SQL("{} = v.{}{}").format(
-                sql.Identifier(column), sql.Identifier(_name("v", n)), _raw(f"::{self.set_types[n]}" if self.set_types else "")
+                Identifier(column), Identifier(_name("v", n)), _raw(f"::{self.set_types[n]}" if self.set_types else "")
             )
             for n, column in enumerate(self.sets)
         ]
-        sets += [sql.SQL("{} = t.{}").format(name, name) for name in map(sql.Identifier, self._as_they_are)]
+        sets += [sql.SQL("{} = t.{}").format(name, name) for name in map(Identifier, self._as_they_are)]
         joined: list[sql.Composable] = [self._joined]
         unchanged: list[sql.Composable] = []
         if self._by_key:
@@ -214,8 +214,8 @@ class Scan:
         return [name for name in self.part.indexed if name not in of_key and name not in self.sets]
 
     @property
-    def _table(self) -> sql.Identifier:
-        return sql.Identifier(*self.part.name)
+    def _table(self) -> Identifier:
+        return Identifier(*self.part.name)
 
     @property
     def _key_names(self) -> list[str]:
@@ -240,7 +240,7 @@ class Scan:
 
     @cached_property
     def _columns(self) -> sql.Composed:
-        return sql.SQL(", ").join(map(sql.Identifier, [*self._key_names, *(_name("r", n) for n in range(len(self.reads)))]))
+        return sql.SQL(", ").join(map(Identifier, [*self._key_names, *(_name("r", n) for n in range(len(self.reads)))]))
 
     @cached_property
     def _length(self) -> sql.Composable:
@@ -260,9 +260,9 @@ def _shown(read: Read) -> str:
     return f"({read.expression}){'::text' if read.same and read.type_name not in RAW else ''}"
 
 
-def _raw(text: str, placeholders: int = 0) -> sql.SQL:
-    """Return SQL that PostgreSQL has printed, as a part of a query with parameters; of ``%s`` so many stay placeholders."""
-    return sql.SQL(text if placeholders else text.replace("%", "%%"))
+def _raw(text: str) -> sql.SQL:
+    """Return SQL that PostgreSQL has printed, as a part of a query with parameters."""
+    return sql.SQL(text.replace("%", "%%"))
 
 
 def _array(type_name: str, values: list[Any]) -> BinaryArray:
@@ -279,5 +279,6 @@ def _unnested(names: Sequence[str], types: Sequence[str]) -> sql.Composed:
     Of ``ROWS FROM (…) WITH ORDINALITY`` the server would store all rows before it takes the first.
     """
     casts = (f"{type_name}[]" if type_name in RAW else f"text[]::{type_name}[]" for type_name in types)
-    columns = ", ".join(f"pg_catalog.unnest(%b::{cast}) AS {name}" for name, cast in zip(names, casts, strict=True))
-    return sql.SQL(f"(SELECT {columns}, pg_catalog.generate_series(1, %b) AS _phi_i) AS v").format()
+    each = (_raw(f"::{cast}) AS {name}") for name, cast in zip(names, casts, strict=True))
+    columns = sql.SQL(", ").join([sql.SQL("pg_catalog.unnest(%b") + one for one in each])
+    return sql.SQL("(SELECT {}, pg_catalog.generate_series(1, %b) AS _phi_i) AS v").format(columns)

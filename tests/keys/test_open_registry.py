@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from phiproxy.errors import ConfigError
-from phiproxy.keys.registry_verification import Fault
-from phiproxy.keys.trusted_registry import serving, trusted
+from phiproxy.keys.open_registry import serving, trusted
+from phiproxy.keys.registry_checked_on_read import Fault
 from phiproxy.policy.model import Policy
 from phiproxy.policy.settings import Settings
 from tests.keys.fakes import DEPLOYMENT, Site

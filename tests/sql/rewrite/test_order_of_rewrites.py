@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from phiproxy.sql.result import Edit, Occurrence
+from phiproxy.sql.rewrite.apply_edits import verify
+from phiproxy.sql.rewrite.common_changes import ByRule, DropCast, Respell, TagColumn
 from phiproxy.sql.rewrite.draft import Draft, Insert, TextEdit
-from phiproxy.sql.rewrite.kinds import ByRule, DropCast, Respell, TagColumn
-from phiproxy.sql.rewrite.render import verify
-from phiproxy.sql.rewrite.rewrites import Rewrite, Rewrites, Step, carry_out, outside
+from phiproxy.sql.rewrite.order_of_rewrites import Rewrite, Rewrites, Step, carry_out, outside
 from phiproxy.sql.text.edited_tree import EditedTree
 from phiproxy.sql.text.parse import Node, Scan, parse
 from phiproxy.sql.values.uses import PLAIN

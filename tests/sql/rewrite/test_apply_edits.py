@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from phiproxy.errors import StatementRefused
 from phiproxy.sql.result import Edit, Occurrence
-from phiproxy.sql.rewrite.render import Rendered, position_map, verify
+from phiproxy.sql.rewrite.apply_edits import Rendered, position_map, verify
 from phiproxy.sql.text.edited_tree import EditedTree
 from phiproxy.sql.text.parse import parse
 from phiproxy.sql.values.uses import PLAIN
