@@ -10,7 +10,7 @@ from phiproxy.plan.split_plan import SplitPlan
 from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.plan.subjects_of_execution import with_values
 from phiproxy.plan.values_no_index_answers import Unanswered
-from phiproxy.session import transaction_catalog
+from phiproxy.session import split_statements, transaction_catalog
 from phiproxy.session.client_encoding import writable
 from phiproxy.session.current_access_and_expiry import check_portal
 from phiproxy.session.pipeline import Edits, Expected, Kind
@@ -19,7 +19,7 @@ from phiproxy.session.state import State
 from phiproxy.session.statement_effects import await_name, stamp_of
 from phiproxy.session.statements_and_portals import Prepared, Stamp
 from phiproxy.session.substitutes_and_questions import FLUSH, OWN_NAME, InvalidStatementName, waits_in_group
-from phiproxy.wire.messages import SYNC, encode_parse, message
+from phiproxy.wire.messages import SYNC, Field, encode_parse, message
 
 # A declared type that is none of those that are told apart (``sql.statements.prepare_and_cursors``).
 _OTHER = 0xFFFFFFFF
@@ -83,9 +83,14 @@ def current(session: State, name: bytes, *, renewing: bool = False, executing: b
     if same and told is prepared.plan and not lost:
         prepared.plan, prepared.stamp = fresh, stamp
         return prepared
+    fresh = _described_as_before(session, fresh, prepared)
     follows = same or (stamp[1] == prepared.stamp[1] and fresh.may_follow(told))
     if not ((renewing or executing or lost) and follows) or _OTHER in fresh.oids or (executing and prepared.lost == stamp):
         raise must_not_change(result=fresh.returns_otherwise(told))
+    if prepared.by_sql and isinstance(fresh, SplitPlan) and isinstance(told, SplitPlan):
+        # The server knows the name only.
+        prepared.plan, prepared.stamp = fresh, stamp
+        return prepared
     if executing:
         raise RenewalNeeded(name, Prepared(fresh, prepared.oids, stamp))
     return renewed(session, name, Prepared(fresh, prepared.oids, stamp))
@@ -100,6 +105,29 @@ def _same(fresh: StatementPlan, told: StatementPlan) -> bool:
         if isinstance(new, SplitPlan) and isinstance(old, SplitPlan) and new.same(old):
             new.descriptions = old.descriptions
     return fresh.same(told)
+
+
+def _described_as_before(session: State, fresh: StatementPlan, prepared: Prepared) -> StatementPlan:
+    """Return a new plan, of a split statement described anew; StatementRefused where that has another result: WorkNeeded.
+
+    The server, which has a part of it only, would not say so: SELECT *, upper(full_name) FROM patients, after ADD COLUMN.
+    """
+    before = split_statements.description_of(session, prepared.plan) if isinstance(prepared.plan, SplitPlan) else None
+    if before is None:
+        return fresh
+    split = fresh if prepared.unsplit is None else _planned_again(session, prepared.plan, prepared.oids)
+    if not isinstance(split, SplitPlan):
+        return fresh
+    split = split_statements.described(session, split, prepared.oids)
+    now = split_statements.description_of(session, split)
+    if now is not None and [_told_of(column) for column in now.fields] != [_told_of(column) for column in before.fields]:
+        raise must_not_change(result=True)
+    return split if prepared.unsplit is None else fresh
+
+
+def _told_of(column: Field) -> tuple[object, ...]:
+    """Return what PostgreSQL compares of a result column: of which table it is may change."""
+    return column.name, column.type_oid, column.typmod
 
 
 def renewed(session: State, name: bytes, prepared: Prepared) -> Prepared:

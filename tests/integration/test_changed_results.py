@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import asyncpg
 import psycopg
 import pytest
+from psycopg import pq
 
 from tests.harness import results
 from tests.harness.clinic import DDL, POLICY
@@ -27,12 +28,19 @@ QUERIES = {
     "c": "UPDATE patients SET notes = 'x' WHERE ssn = 'y' RETURNING *",
     "d": "TABLE visits",
     "e": "SELECT id, ssn FROM patients",
+    # The engine computes these.
+    "f": "SELECT *, upper(ssn) FROM patients",
+    "g": "SELECT p.*, v.room FROM patients p LEFT JOIN visits v ON v.mrn = p.mrn ORDER BY p.ssn",
+    "h": "SELECT upper(ssn), visits_count FROM patients ORDER BY ssn",
+    "i": "UPDATE patients SET notes = upper(ssn) WHERE ssn = 'y' RETURNING *",
 }
+# Computed over opened rows.
+SETTINGS = "compute: {engine: embedded, limits: {sessions: 4}}\n"
 
 
 @pytest.fixture(scope="module")
 def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with open_site(postgres_server, tmp_path_factory.mktemp("results"), policy=POLICY, ddl=DDL) as site:
+    with open_site(postgres_server, tmp_path_factory.mktemp("results"), policy=POLICY, ddl=DDL, settings=SETTINGS) as site:
         for dsn in (site.plain_dsn, site.proxy_dsn):
             with psycopg.connect(dsn) as conn:
                 conn.execute("INSERT INTO patients (ssn, mrn) VALUES ('x', 'm'), ('y', NULL)")
@@ -40,23 +48,32 @@ def site(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
 
 
 def told(conn: Connection, name: str) -> list[object]:
-    """Return what EXECUTE and the protocol say of a prepared statement."""
+    """Return what EXECUTE and the protocol say of a prepared statement, each under a savepoint or in a transaction of its own."""
     found: list[object] = []
-    for query in (f"EXECUTE {name}", QUERIES[name]):
-        try:
-            with conn.transaction():
-                rows = conn.execute(query.encode(), prepare=query == QUERIES[name])
-                found.append(([c.name for c in rows.description or ()], rows.fetchall()))
-        except psycopg.Error as error:
-            said = (error.diag.message_primary or "").removeprefix("phiproxy: ").partition(" (docs/")[0]
-            found.append((error.sqlstate, said, error.diag.source_function))
+    inside = conn.pgconn.transaction_status != pq.TransactionStatus.IDLE
+    for by_sql in (True, False):
+        results.simple(conn.pgconn, "SAVEPOINT here" if inside else "BEGIN")
+        if by_sql:
+            conn.pgconn.send_query(f"EXECUTE {name}".encode())
+        else:
+            conn.pgconn.send_query_prepared(f"own_{name}".encode(), [])
+        [one] = results.collect(conn.pgconn)
+        if one.sqlstate:
+            said = one.message.removeprefix("phiproxy: ").partition(" (docs/")[0]
+            found.append((one.sqlstate, said))
+        else:
+            found.append(([column.name for column in one.fields], sorted(one.rows, key=repr)))
+        results.simple(conn.pgconn, "ROLLBACK TO here" if inside else "ROLLBACK")
     return found
 
 
 def prepare(conn: Connection) -> None:
     for name, query in QUERIES.items():
         conn.execute(f"PREPARE {name} AS {query}".encode())
-        conn.execute(query.encode(), prepare=True)
+        conn.pgconn.send_prepare(f"own_{name}".encode(), query.encode())
+        assert not results.collect(conn.pgconn)[-1].sqlstate
+        conn.pgconn.send_query_prepared(f"own_{name}".encode(), [])
+        assert not results.collect(conn.pgconn)[-1].sqlstate
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -69,9 +86,12 @@ def test_it_is_postgresql_s_error(site: Site, change: str, block: bool) -> None:
             changing = conn if block else other
             if block:
                 conn.execute("BEGIN")
-            assert not results.simple(changing.pgconn, change)[-1].sqlstate  # psycopg would prepare everything anew
+                conn.execute("SAVEPOINT change")
+            assert not results.simple(changing.pgconn, change)[-1].sqlstate
             all_told.append([told(conn, name) for name in QUERIES])
             if block:
+                conn.execute("ROLLBACK TO change")
+                all_told[-1] += [told(conn, name) for name in QUERIES]
                 conn.execute("ROLLBACK")
             else:
                 other.execute(CHANGES[change].encode())
