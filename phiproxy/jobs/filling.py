@@ -6,13 +6,11 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from psycopg import sql
-
 from phiproxy.errors import KeyNeeded, SealError, ValueRefused
 from phiproxy.jobs.batches import Done
 from phiproxy.jobs.conversion import ConvertedColumn, ConvertedTable
 from phiproxy.jobs.conversion_sql import wanted
-from phiproxy.jobs.relations import Part
+from phiproxy.jobs.relations import Part, as_part
 from phiproxy.jobs.row_sql import VERSION, Read, Row, Scan
 from phiproxy.jobs.sealed_values import TenantValues
 from phiproxy.long_values import LONG_VALUE
@@ -40,7 +38,7 @@ def canonical(declared: DeclaredType) -> Callable[[str], bytes]:
 
 def fill_scan(table: ConvertedTable, part: Part) -> Scan:
     """Return the rows that are to be sealed: only their keys, and the values, are read."""
-    condition = _condition(wanted(table.columns))
+    condition = as_part(wanted(table.columns))
     reads = _sealed(table) if table.opening else _plain(table)
     reads = (*VERSION, *reads, *_tenant(table))
     return Scan(part, reads, _shadows(table), condition, remembered=_remembered(table, part), set_types=_set_types(table))
@@ -51,12 +49,7 @@ def verify_scan(table: ConvertedTable, part: Part) -> Scan:
     any_filled = " OR ".join(f"t.{quote_ident(c.shadow)} IS NOT NULL" for c in table.columns)
     reads = (*VERSION, *_plain(table), *_sealed(table), *_tenant(table))
     remembered = _remembered(table, part)
-    return Scan(part, reads, _shadows(table), _condition(any_filled), remembered=remembered, set_types=_set_types(table))
-
-
-def _condition(text: str) -> sql.Composable:
-    """Return a condition of names of columns as part of a query with parameters."""
-    return sql.SQL(text.replace("%", "%%"))
+    return Scan(part, reads, _shadows(table), as_part(any_filled), remembered=remembered, set_types=_set_types(table))
 
 
 def _plain(table: ConvertedTable) -> tuple[Read, ...]:

@@ -11,7 +11,7 @@ from psycopg import sql
 from phiproxy.database_snapshot import read_snapshot
 from phiproxy.documents.field_paths import ELEMENTS, parse_path
 from phiproxy.errors import ConfigError
-from phiproxy.jobs.relations import Connection, Identifier, Part, family_of, rows_of
+from phiproxy.jobs.relations import Connection, Identifier, Part, as_part, family_of, rows_of
 from phiproxy.jobs.row_sql import Read, Scan
 from phiproxy.jobs.running import JobSite
 from phiproxy.policy.identifiers import quote_ident
@@ -51,8 +51,8 @@ class Tagged:
         """Return the condition that a row ``t`` has a value without a tag in a slot."""
         name = self.column.name
         if not self.fields:
-            return sql.SQL("t.{} IS NOT NULL AND {}").format(Identifier(name), _sql(lacks_tag(name, slot)))
-        each = [_sql(lacks_leaf_tag(name, parse_path(field.path), slot)) for field in self.searched]
+            return sql.SQL("t.{} IS NOT NULL AND {}").format(Identifier(name), as_part(lacks_tag(name, slot)))
+        each = [as_part(lacks_leaf_tag(name, parse_path(field.path), slot)) for field in self.searched]
         return sql.SQL("({})").format(sql.SQL(" OR ").join(each)) if each else sql.SQL("false")
 
     def tagged_in(self, slots: Sequence[int]) -> sql.Composable:
@@ -70,11 +70,6 @@ class Tagged:
                 for slot in slots
             ]
         return sql.SQL(" OR ").join(each)
-
-
-def _sql(condition: str) -> sql.SQL:
-    """Return a condition, in which keys of documents may stand, as a part of a query with parameters."""
-    return sql.SQL(condition.replace("%", "%%"))
 
 
 class Tables:

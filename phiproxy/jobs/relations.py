@@ -22,6 +22,11 @@ class Identifier(sql.Identifier):
         return super().as_bytes(context).replace(b"%", b"%%")
 
 
+def as_part(text: str) -> sql.SQL:
+    """Return SQL without parameters, such as PostgreSQL has printed, as a part of a query with parameters."""
+    return sql.SQL(text.replace("%", "%%"))
+
+
 class KeyPart(NamedTuple):
     """A part of what names a row: an SQL expression over the table's columns, and its type, both as PostgreSQL prints them."""
 

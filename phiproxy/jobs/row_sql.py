@@ -11,7 +11,7 @@ from psycopg.types.numeric import Int8
 from phiproxy.errors import ConfigError
 from phiproxy.jobs.batch_size import MOST_BYTES
 from phiproxy.jobs.binary_arrays import BinaryArray, ByteaArray, TextArray, TidArray, XidArray
-from phiproxy.jobs.relations import Identifier, KeyPart, Part
+from phiproxy.jobs.relations import Identifier, KeyPart, Part, as_part
 
 Statement = tuple[sql.Composed, list[Any]]
 """A query and its parameters."""
@@ -97,10 +97,10 @@ class Scan:
 
         Of more than a batch's bytes as many rows as have less, but one at least.
         """
-        keys = sql.SQL(", ").join(_raw(f"({part.expression})") for part in self.key)
+        keys = sql.SQL(", ").join(as_part(f"({part.expression})") for part in self.key)
         behind: sql.Composable = sql.SQL("true")
         if after is not None:
-            given = sql.SQL(", ").join(sql.SQL("%s") + _raw(f"::{part.type_name}") for part in self.key)
+            given = sql.SQL(", ").join(sql.SQL("%s") + as_part(f"::{part.type_name}") for part in self.key)
             behind = sql.SQL("ROW({}) > ROW({})").format(keys, given)
         query = sql.SQL(
             "SELECT {columns} FROM (SELECT {selected}, {length} AS _phi_length, pg_catalog.sum({length})"
@@ -167,7 +167,7 @@ class Scan:
             names, types = [*self._key_names, *names], [*(part.type_name for part in self.key), *types]
         sets = [
             sql.SQL("{} = v.{}{}").format(
-                Identifier(column), Identifier(_name("v", n)), _raw(f"::{self.set_types[n]}" if self.set_types else "")
+                Identifier(column), Identifier(_name("v", n)), as_part(f"::{self.set_types[n]}" if self.set_types else "")
             )
             for n, column in enumerate(self.sets)
         ]
@@ -175,16 +175,16 @@ class Scan:
         joined: list[sql.Composable] = [self._joined]
         unchanged: list[sql.Composable] = []
         if self._by_key:
-            unchanged = [_raw(f"({read.expression}) IS NOT DISTINCT FROM v.{_name('s', n)}") for n, read in self._same]
+            unchanged = [as_part(f"({read.expression}) IS NOT DISTINCT FROM v.{_name('s', n)}") for n, read in self._same]
         else:
-            joined = [_raw(f"{read.expression} = v.{_name('s', n)}") for n, read in self._same]
+            joined = [as_part(f"{read.expression} = v.{_name('s', n)}") for n, read in self._same]
         return sql.SQL(
             "WITH v AS MATERIALIZED (SELECT v.* FROM {given} JOIN ONLY {table} t ON {joined} FOR NO KEY UPDATE OF t SKIP LOCKED)"
             ", w AS (UPDATE ONLY {table} t SET {sets} FROM v WHERE {where} RETURNING v._phi_i)"
             " SELECT {told}, {seconds} FROM w"
         ).format(
-            told=_raw(told),
-            seconds=_raw(_SECONDS),
+            told=as_part(told),
+            seconds=as_part(_SECONDS),
             table=self._table,
             joined=sql.SQL(" AND ").join(joined),
             sets=sql.SQL(", ").join(sets),
@@ -230,12 +230,12 @@ class Scan:
 
     @cached_property
     def _joined(self) -> sql.Composed:
-        return sql.SQL(" AND ").join([_raw(f"({part.expression}) = v.{_name('k', n)}") for n, part in enumerate(self.key)])
+        return sql.SQL(" AND ").join([as_part(f"({part.expression}) = v.{_name('k', n)}") for n, part in enumerate(self.key)])
 
     @cached_property
     def _selected(self) -> sql.Composed:
-        keys = [_raw(f"({part.expression})::text AS {_name('k', n)}") for n, part in enumerate(self.key)]
-        reads = [_raw(f"{_shown(read)} AS {_name('r', n)}") for n, read in enumerate(self.reads)]
+        keys = [as_part(f"({part.expression})::text AS {_name('k', n)}") for n, part in enumerate(self.key)]
+        reads = [as_part(f"{_shown(read)} AS {_name('r', n)}") for n, read in enumerate(self.reads)]
         return sql.SQL(", ").join([*keys, *reads])
 
     @cached_property
@@ -246,7 +246,7 @@ class Scan:
     def _length(self) -> sql.Composable:
         """What says how much is read of a row."""
         long = [read for read in self.reads if read.type_name in ("bytea", "text", "jsonb")]
-        lengths = [_raw(f"coalesce(pg_catalog.octet_length({_shown(read)}), 0)") for read in long]
+        lengths = [as_part(f"coalesce(pg_catalog.octet_length({_shown(read)}), 0)") for read in long]
         return sql.SQL(" + ").join(lengths) if lengths else sql.SQL("0")
 
 
@@ -258,11 +258,6 @@ def _name(kind: str, number: int) -> str:
 def _shown(read: Read) -> str:
     """Return the expression for what is read, as it comes."""
     return f"({read.expression}){'::text' if read.same and read.type_name not in RAW else ''}"
-
-
-def _raw(text: str) -> sql.SQL:
-    """Return SQL that PostgreSQL has printed, as a part of a query with parameters."""
-    return sql.SQL(text.replace("%", "%%"))
 
 
 def _array(type_name: str, values: list[Any]) -> BinaryArray:
@@ -279,6 +274,6 @@ def _unnested(names: Sequence[str], types: Sequence[str]) -> sql.Composed:
     Of ``ROWS FROM (…) WITH ORDINALITY`` the server would store all rows before it takes the first.
     """
     casts = (f"{type_name}[]" if type_name in RAW else f"text[]::{type_name}[]" for type_name in types)
-    each = (_raw(f"::{cast}) AS {name}") for name, cast in zip(names, casts, strict=True))
+    each = (as_part(f"::{cast}) AS {name}") for name, cast in zip(names, casts, strict=True))
     columns = sql.SQL(", ").join([sql.SQL("pg_catalog.unnest(%b") + one for one in each])
     return sql.SQL("(SELECT {}, pg_catalog.generate_series(1, %b) AS _phi_i) AS v").format(columns)
