@@ -220,6 +220,9 @@ def test_what_is_drawn_is_drawn_in_order(both: Differential) -> None:
             "INSERT INTO visits (id, diagnosis) OVERRIDING SYSTEM VALUE VALUES (nextval('numbers') + 99, 'D' || lastval())",
             "INSERT INTO visits (diagnosis, room) SELECT upper(notes) || nextval('numbers'), lastval() FROM patients",
             "UPDATE patients SET notes = notes || nextval('numbers') WHERE id = 2",
+            "INSERT INTO visits (diagnosis) SELECT w || nextval('numbers') FROM (SELECT upper(room) AS w FROM visits) q",
+            "WITH q (w) AS (SELECT max(room) FROM visits GROUP BY id) INSERT INTO visits (diagnosis)"
+            " SELECT q.w || nextval('numbers') FROM q",
             "SELECT setseed(0.25)",
             "INSERT INTO patients (notes, ssn) VALUES ('n' || random(), 's' || random()), (random()::text, NULL)",
             "UPDATE patients SET ssn = random()::text WHERE id = 1",

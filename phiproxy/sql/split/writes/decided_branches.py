@@ -21,6 +21,7 @@ from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composed_select import types_of
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition
 from phiproxy.sql.split.writes.computed_values import computed_values
+from phiproxy.sql.split.writes.derived_columns import with_derived
 from phiproxy.sql.split.writes.described import described
 from phiproxy.sql.split.writes.drawn import is_called_where_reached, is_drawn
 from phiproxy.sql.split.writes.split_again import of_write, split_again
@@ -58,7 +59,9 @@ def decided_branches(a: Analysis, spans: Spans, write: Written, refusal: Stateme
     """
     signatures, drawing = a.context.catalog.signatures, [one for one in write.values if is_drawn(one.node)]
     # What is a constant before is a parameter behind, of which is not known that it may be NULL before it is evaluated.
-    if signatures is None or not all(is_called_where_reached(one.node, signatures) for one in drawing):
+    if signatures is None or not all(
+        is_called_where_reached(with_derived(a, write, one.node), signatures) for one in drawing
+    ):
         raise Impossible("something that is not drawn wherever it is reached")
     decided = [one for given in drawing for one in _decided(spans, signatures, given.node)]
     if not decided:

@@ -14,6 +14,7 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.split.impossible import RefusedWithHint
 from phiproxy.sql.split.same_answers import AT_EACH_CALL, DRAWN, VOLATILE
 from phiproxy.sql.split.writes.assigned_values import Given, Written
+from phiproxy.sql.split.writes.derived_columns import with_derived
 from phiproxy.sql.split.writes.drawn import calls_in, is_called_where_reached, is_drawn, name_of
 from phiproxy.sql.split.writes.merge_clauses import Merge, When
 from phiproxy.sql.split.writes.parts_seen_together import names_sequences, sequence_name
@@ -62,7 +63,8 @@ def check_drawn(a: Analysis, write: Written, taken: Sequence[Given], *, behind: 
         raise RefusedWithHint("a trigger before the statement may draw first", ASKED_FIRST)
     if several and fires_for_rows(a, write):
         raise RefusedWithHint("a trigger for each row may look at what was drawn", ASKED_FIRST)
-    if not names_sequences(a) or not all(is_called_where_reached(given.node, signatures) for given in drawing):
+    nodes = [with_derived(a, write, given.node) for given in drawing]
+    if not names_sequences(a) or not all(is_called_where_reached(node, signatures) for node in nodes):
         raise RefusedWithHint("something that is not drawn for each row", ASKED_FIRST)
     _check_others(a, write, drawing, several=several)
     if write.kind == "UpdateStmt":
