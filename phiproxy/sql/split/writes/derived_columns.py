@@ -45,7 +45,7 @@ def with_derived(a: Analysis, write: Written, node: Node) -> Node:
     """Return a value with what is in the place of its columns; NULL for each of which that is not known, and for parameters there.
 
     INSERT INTO patients (notes) SELECT q.w || nextval('numbers') FROM (SELECT room || NULL AS w FROM visits) q
-    → room || NULL || nextval('numbers')
+    → refused 0A000
     """
     inserts = write.kind == "InsertStmt"
     if inserts and "selectStmt" not in write.body:
