@@ -23,7 +23,7 @@ from phiproxy.errors import ConfigError, NotAuthentic, ProviderError
 from phiproxy.index.spelling import IDENTITY
 from phiproxy.jobs.reindex import identity_of, look
 from phiproxy.keys import open_provider
-from phiproxy.keys.compromise_retire import compromise, retire, scope_of
+from phiproxy.keys.compromise_retire import compromise, retire, scope_of, usage_by_older
 from phiproxy.keys.layout_rows import read_layout
 from phiproxy.keys.local import add_kek
 from phiproxy.keys.provider import KeyProvider
@@ -224,12 +224,20 @@ async def keys_retire(config: Path, key: str, only: str | None) -> int:
             raise NotAuthentic(
                 "the key registry does not verify, so the key may still be in use", hint="phiproxy check names the rows"
             )
-        in_use = await retire(site.registry, site.kek, policy.deployment, key_id, layout.sealed_under(scope))
+        columns = layout.sealed_under(scope)
+        async with database(configuration.settings, policy) as conn:
+            in_use = await usage_by_older(site.registry, conn, key_id, columns, _told)
+        in_use = in_use or await retire(site.registry, site.kek, policy.deployment, key_id, columns)
     if in_use:
         lines = (f"data key {key_id:08x} still holds {used.values} values of {'.'.join(used.column)}" for used in in_use)
         raise ConfigError("\n".join(lines))
     sys.stdout.write(f"data key {key_id:08x} is retired: nothing opens under it any more\n")
     return 0
+
+
+def _told(why: str) -> None:
+    """Say what is waited for: nothing was changed until then, and nothing is where somebody interrupts it."""
+    sys.stderr.write(f"phiproxy: waits: {why}\n" if why else "phiproxy: goes on\n")
 
 
 def _key_id(text: str) -> int:

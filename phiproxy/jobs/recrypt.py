@@ -119,13 +119,21 @@ async def seal_anew(run: Run, keys: frozenset[int], scopes: Iterable[str]) -> No
         moved = sum((work.moved for work in works), Counter[int]())
         progress.counts.update({f"left {key:08x}": max(0, left[key] - moved[key]) for key in keys})
 
-    scans = [_scan(part, columns, keys) for part, columns in stored]
-    undone = None
-    try:
-        await run.go_through(PHASE, list(zip(scans, works, strict=True)), total=rows, noted=noted)
-    except Undone as error:
-        undone = error
+    tasks = [(_scan(part, columns, keys), work) for (part, columns), work in zip(stored, works, strict=True)]
+
+    async def passed(total: int) -> Undone | None:
+        try:
+            await run.go_through(PHASE, tasks, total=total, noted=noted)
+        except Undone as error:
+            return error
+        return None
+
+    undone, written = await passed(rows), -1
     await reseal_definitions(run, values, tables, keys)
+    while written != run.progress.counts.get("written", 0):
+        written = run.progress.counts.get("written", 0)
+        await run.older_ended()
+        undone = await passed(0)  # what they have copied, and what a DEFAULT has given until then
     if undone is not None:
         raise undone
 

@@ -24,6 +24,7 @@ from phiproxy.jobs.row_sql import Scan
 from phiproxy.jobs.sight import SESSION, JobSite, Sight, become_replica
 from phiproxy.jobs.throttle import Limits, Throttle
 from phiproxy.keys.key_state_changes import notify
+from phiproxy.keys.older_transactions import older_have_ended
 from phiproxy.keys.serving_proxies import proxies_behind
 from phiproxy.net.service_login import connect_service
 
@@ -212,6 +213,10 @@ class Run(Sight):
         query = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {} t WHERE {})").format(Identifier(*scan.part.name), scan.wanted)
         ((wanted,),) = await self.see(scan.part, query)
         return bool(wanted)
+
+    async def older_ended(self) -> None:
+        """Wait until each transaction that is open now has ended: it may copy what it has read."""
+        await older_have_ended(self.conn, self.display.waits, self.goes_on)
 
     async def acknowledged(self) -> None:
         """Wait until every live proxy has taken over what the registry says now, and the standbys of its sessions have it."""

@@ -16,6 +16,8 @@ Keys while the proxy runs:
 
 What else proxies tell each other there:
     holds, clear_columns, job_counts, observations
+What no count sees:
+    older_transactions
 
 Key providers:
     provider, parsed_kek_uri, remote, fips, local, kek_file, awskms, vault, vault_login, pkcs11, rsa

@@ -4,7 +4,7 @@ A key is retired only when nothing in the database is under it. Whoever keeps ba
 registry can. SP 800-57 part 1, sections 7 and 8.3.4.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -15,6 +15,7 @@ from phiproxy.keys.authenticated_tables import Connection, one_row
 from phiproxy.keys.identities import column_types
 from phiproxy.keys.key_rows import DataKeyRow, RootRow, in_state, is_authentic
 from phiproxy.keys.key_state_changes import announce, set_data_key_state, set_root_state
+from phiproxy.keys.older_transactions import older_have_ended
 from phiproxy.keys.registry import Registry, select_data_keys
 from phiproxy.keys.registry_checked_on_read import Change
 from phiproxy.keys.root_cache import unwrap_root
@@ -61,12 +62,11 @@ async def compromise(registry: Registry, kek: Kek, deployment: str, key_id: int,
 async def retire(registry: Registry, kek: Kek, deployment: str, key_id: int, columns: Sequence[Column]) -> list[Usage]:
     """Retire a data key that nothing is sealed under; returns the columns' values that are, and then changes nothing.
 
+    What older transactions may still write is not seen: ``usage_by_older`` is called before, or ``seal_anew`` has waited for them.
     ``columns`` are the protected ones of the key's scope. Raises ConfigError when there is no such key, it still writes, or a
     column cannot be read.
     """
-    row, root = await _key_and_root(registry, key_id)
-    if row.state not in ("decrypt_only", "compromised"):
-        raise ConfigError(f"data key {key_id:08x} is {row.state}; only one that does not write any more can be retired")
+    row, root = await _writing_no_more(registry, key_id)
     secret = await unwrap_root(kek, deployment, root)
     _authentic(secret, row)
     usages: list[Usage] = []
@@ -81,6 +81,28 @@ async def retire(registry: Registry, kek: Kek, deployment: str, key_id: int, col
     return []
 
 
+async def usage_by_older(
+    registry: Registry, conn: Connection, key_id: int, columns: Sequence[Column], told: Callable[[str], None]
+) -> list[Usage]:
+    """Return what is under a data key, as ``retire`` does; where nothing is, once no transaction can see values that were.
+
+    ``conn`` is in autocommit mode; ``told`` as of ``older_have_ended``. Raises as ``retire`` does.
+    """
+    await _writing_no_more(registry, key_id)
+    async with conn.transaction():
+        usages = await usage(conn, columns, key_id, locked=False)
+    if not usages:
+        await older_have_ended(conn, told)
+    return usages
+
+
+async def _writing_no_more(registry: Registry, key_id: int) -> tuple[DataKeyRow, RootRow]:
+    row, root = await _key_and_root(registry, key_id)
+    if row.state not in ("decrypt_only", "compromised"):
+        raise ConfigError(f"data key {key_id:08x} is {row.state}; only one that does not write any more can be retired")
+    return row, root
+
+
 async def _retire_empty_root(change: Change, root: RootRow) -> None:
     """A root that no longer writes, and whose last data key went, goes too."""
     keys = await select_data_keys(change.conn, change.schema, root.id)
@@ -88,10 +110,10 @@ async def _retire_empty_root(change: Change, root: RootRow) -> None:
         await set_root_state(change, root, "retired")
 
 
-async def usage(conn: Connection, columns: Sequence[Column], key_id: int) -> list[Usage]:
+async def usage(conn: Connection, columns: Sequence[Column], key_id: int, *, locked: bool = True) -> list[Usage]:
     """Count the values of each column that are sealed under a data key: its id is at offset 5 of the envelope.
 
-    The columns are locked against writers until the transaction ends, so that none arrives behind the count.
+    ``locked``: against writers until the transaction ends, so that none arrives behind the count.
     """
     usages = []
     # What RLS hides is there all the same: with row_security off the question fails instead.
@@ -107,14 +129,16 @@ async def usage(conn: Connection, columns: Sequence[Column], key_id: int) -> lis
         if types.get((schema, name, column), BYTEA_OID) == BYTEA_OID or of_document:  # else there is no envelope in it yet
             looked_at.setdefault((schema, name), {})[column] = of_document
     for (schema, name), in_table in looked_at.items():
-        for column, count in zip(in_table, await _counted(conn, schema, name, in_table, key_id), strict=True):
+        for column, count in zip(in_table, await _counted(conn, schema, name, in_table, key_id, locked=locked), strict=True):
             values = count + await _in_definitions(conn, (schema, name, column), key_id)
             if values:
                 usages.append(Usage((schema, name, column), key_id, values))
     return usages + await _in_views(conn, key_id)
 
 
-async def _counted(conn: Connection, schema: str, name: str, columns: Mapping[str, bool], key_id: int) -> tuple[int, ...]:
+async def _counted(
+    conn: Connection, schema: str, name: str, columns: Mapping[str, bool], key_id: int, *, locked: bool
+) -> tuple[int, ...]:
     """Lock a table against writers and count the values under a key, all columns' in one scan, since writers wait for it.
 
     ``columns``: whether each is of documents.
@@ -128,7 +152,8 @@ async def _counted(conn: Connection, schema: str, name: str, columns: Mapping[st
         counts.append(sql.SQL(count).format(sql.Identifier(column), sql.Literal(value)))
     query = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(counts), qualified)
     try:
-        await conn.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(qualified))
+        if locked:
+            await conn.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(qualified))
         return await one_row(conn, query)
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable) as error:
         raise ConfigError(

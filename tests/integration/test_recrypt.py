@@ -7,6 +7,7 @@ import random
 import secrets
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import psycopg
@@ -96,6 +97,54 @@ def test_every_value_moves_to_the_key_that_writes(clinic: Clinic) -> None:
     for key in old:
         clinic.site.cli("keys", "retire", key)
     clinic.assert_twins_equal()
+
+
+def test_who_still_sees_the_old_values_may_copy_them(clinic: Clinic) -> None:
+    """A REPEATABLE READ transaction of before is waited for, and what it has copied follows; so a key is retired behind it only."""
+    clinic.seed(20)
+    old = rotated(clinic)
+    with psycopg.connect(clinic.proxy_dsn) as conn:
+        conn.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        conn.execute("SELECT count(*) FROM patients")
+        with at_work(clinic.site, "recrypt") as said:
+            assert any("waits: 1 transactions are open that have begun before" in line for line in said)
+            assert not keys_in_use(clinic) & old, "all is done that it sees"
+            copied = "INSERT INTO visits (patient_id, mrn) SELECT id, mrn FROM patients WHERE mrn IS NOT NULL"
+            with psycopg.connect(clinic.plain_dsn) as plain:
+                plain.execute(copied.encode())
+            conn.execute(copied.encode())
+            conn.commit()
+            assert any("goes on" in line for line in said)
+        assert not keys_in_use(clinic) & old
+        conn.execute("SELECT count(*) FROM patients")
+        key = min(old)
+        with at_work(clinic.site, "keys", "retire", key) as said:
+            assert any("waits: 1 transactions" in line for line in said)
+            (state,) = {
+                data["state"] for root in json.loads(clinic.site.cli("keys", "list", "--json")) for data in root["data_keys"]
+                if f"{data['id']:08x}" == key
+            }  # fmt: skip
+            assert state == "decrypt_only"
+            conn.commit()
+    clinic.assert_twins_equal()
+
+
+@contextmanager
+def at_work(site: Site, *arguments: str) -> Iterator[Iterator[str]]:
+    """Run a command that must succeed, and give the lines that it says on standard error as it says them."""
+    process = subprocess.Popen(
+        command(*arguments, "-c", str(site.config)), env=environment(site.env), cwd=ROOT,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    with process.stderr:
+        try:
+            yield iter(process.stderr)
+            rest = process.stderr.read()
+            assert process.wait(300) == 0, rest
+        finally:
+            process.kill()
+            process.wait()
 
 
 def max_job(site: Site) -> int:
