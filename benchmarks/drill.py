@@ -32,9 +32,10 @@ from typing import Any
 
 import psycopg
 
+from benchmarks.fills import sealed_alone
 from benchmarks.job_phases import Owner, phases, rewrite_in_sql
 from benchmarks.left_behind import nothing_left
-from benchmarks.measures import middle, percentile
+from benchmarks.measures import percentile
 from benchmarks.report import targets_table
 from benchmarks.site import (
     CHECKOUT,
@@ -55,7 +56,6 @@ from benchmarks.targets import Job, of_jobs
 from phiproxy.demo.postgres import EmbeddedPostgres
 from tests.applications.both import DJANGO, SQLALCHEMY, AtWork, make_tables, rows_of
 from tests.integration.test_ehr import POLICY as APPLICATIONS_POLICY
-from tests.session.screenplay import CIPHERS, SSN
 
 QUIET = 10.0
 """Seconds that the application is measured for without any other work, before each job."""
@@ -255,7 +255,7 @@ def _job(
     in_sql = list[tuple[float, float]]()
     if name == "encrypt":
         in_sql = [_in_sql(owner, site.rows, columns)]
-        tell(f"  sealed in a loop that does nothing else: {_sealed_only(len(columns)):,.0f} rows/s")
+        tell(f"  sealed in a loop that does nothing else: {1 / sealed_alone(len(columns)):,.0f} rows/s")
         application.told()
     began, fill, filling, wait = time.monotonic(), (0.0, (0.0, 0.0)), None, None
     config = ["-c", str(site.home / f"phiproxy-{proxy[0]}.yaml")]
@@ -328,19 +328,6 @@ LONG = {
 def _in_sql(owner: Owner, rows: int, columns: Sequence[str]) -> tuple[float, float]:
     table = f"id integer PRIMARY KEY, {THREE}, {TEN_COLUMNS}"
     return rewrite_in_sql(owner, columns, copied(rows), table, INDEXED.replace(" people ", " copied "))
-
-
-def _sealed_only(columns: int, rounds: int = 5, rows: int = 5000) -> float:
-    """Return how many rows per second, of so many columns with a tag each, are sealed by a loop that does nothing else."""
-    store, rates = CIPHERS.stores([SSN])[SSN], []
-    for _ in range(rounds):
-        began = time.monotonic()
-        for begin in range(0, rows, 100):
-            for record in CIPHERS.draw(SSN.scope, 100):
-                for _column in range(columns):
-                    store(b"%09d" % begin, record)
-        rates.append(rows / (time.monotonic() - began))
-    return middle(rates)
 
 
 def _compare(site: Site, dsn: str, application: Application, past: Past) -> None:

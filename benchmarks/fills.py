@@ -4,7 +4,8 @@ python -m benchmarks.fills [--rows N] [--columns 1,3] [--rounds N] [--no-neighbo
 
 Both take turns over fresh tables of the same rows with the same indexes. A neighbour reads a row of the table by its key and
 changes another column of one, through a proxy, a hundred times a second: what it waits for is told of before, beside the UPDATE
-(which is over another table), beside each fill, and at the switch. A fill's CPU is told of job and server apart, and of the clock
+(which is over another table), beside each fill, and at the switch. A loop that only seals as many values, by the code by which the
+job does, says what of the job's CPU is cryptography. A fill's CPU is told of job and server apart, and of the clock
 what the job waited for a core, and what it slept: that is what it waited for the server.
 """
 
@@ -25,9 +26,11 @@ import psycopg
 
 from benchmarks.job_phases import Owner, phases, rewrite_in_sql
 from benchmarks.measures import middle, percentile
-from benchmarks.site import INDEXES, PROTECTED, ROLE, SETTINGS, TEN_COLUMNS, THREE, Site, copied, say
+from benchmarks.site import INDEXES, PROTECTED, ROLE, SETTINGS, TEN_COLUMNS, THREE, Site, copied, row, say
 from benchmarks.targets import Job
 from phiproxy.demo.postgres import EmbeddedPostgres
+from phiproxy.plan.sealed_columns import column_store
+from tests.session.screenplay import CIPHERS, SSN
 
 COLUMNS = ("ssn", "full_name", "diagnosis")
 TABLE = f"id integer PRIMARY KEY, {THREE}, {TEN_COLUMNS}"
@@ -89,6 +92,22 @@ class Round(NamedTuple):
     before: list[float]
     beside: list[float]
     held: float
+
+
+def sealed_alone(columns: int, turns: int = 5, rows: int = 20_000, at_once: int = 200) -> float:
+    """Return for how many seconds of CPU a loop that does nothing else seals a row of so many columns with a tag each."""
+    store, took = column_store(CIPHERS, SSN, canonical=True), list[float]()
+    assert store is not None
+    values = [[str(row(n)[1 + column]).encode() for n in range(rows)] for column in range(columns)]
+    for _ in range(turns):
+        began = time.process_time()
+        for begin in range(0, rows, at_once):
+            (macs,), keys = CIPHERS.macs([SSN]), CIPHERS.draw_row_keys(SSN.scope, at_once)
+            for column in values:
+                given = column[begin : begin + at_once]
+                store.seal(given, keys, store.slots(given, macs))
+        took.append((time.process_time() - began) / rows)
+    return middle(took)
 
 
 def tell(text: str) -> None:
@@ -209,6 +228,8 @@ def _compare(columns: int, rounds: Sequence[Round]) -> None:
     by_cpu = [each.in_sql[1] / each.busiest for each in rounds]
     before, beside = [t for each in rounds for t in each.before], [t for each in rounds for t in each.beside]
     ratio = f", {percentile(beside, 0.99) / percentile(before, 0.99):.1f} times" if before and beside else ""
+    alone = sealed_alone(columns)
+    tell(f"== {columns} columns in a loop that only seals: {alone * 1e6:.1f} µs of CPU a row, {1 / alone:,.0f} rows/s")
     tell(
         f"== {columns} columns: the fill has {middle(by_clock):.2f} of the rate of UPDATE in SQL by the clock"
         f" ({', '.join(f'{each:.2f}' for each in by_clock)}), {middle(by_cpu):.2f} by CPU with a core for each of job and server"

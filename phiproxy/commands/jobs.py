@@ -27,6 +27,7 @@ from phiproxy.jobs.run_or_abort import abort, execute
 from phiproxy.jobs.running import JobSite, end_work, is_worked_on
 from phiproxy.keys.authenticated_tables import Connection
 from phiproxy.keys.provider import KeyProvider
+from phiproxy.ops.memory import settle_memory
 from phiproxy.policy.model import Policy
 
 NICENESS: Final = 10
@@ -71,6 +72,7 @@ async def start(site: JobSite, kind: str, target: str, options: Mapping[str, Any
 async def work_on(site: JobSite, job: Job, *, as_json: bool) -> Job:
     """Work on a job to its end; ConfigError that says how to go on where the server ends the connection, or refuses something."""
     os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
+    settle_memory()
     if not as_json:
         sys.stderr.write(f"phiproxy: {job.subject} in {site.policy.database}\n")
     with _quiet_library(), display(as_json=as_json) as shown:

@@ -124,11 +124,13 @@ class Scan:
         )  # fmt: skip
         return query, [*self._keys(rows), Int8(len(rows))]
 
-    def write(self, changes: Sequence[Changed], *, returning: bool = True) -> Statement:
-        """Return the UPDATE of rows that nobody else has locked and that are as they were read.
+    def write(self, changes: Sequence[Changed], *, waiting: bool = False) -> Statement:
+        """Return the UPDATE of rows that are as they were read.
 
-        It returns the positions, from 1 on, of those that were, or only how many (``returning`` is false), and for how many seconds
-        the server was at it, which is how long rows are locked. It waits for nobody: only what it has locked before is updated.
+        It passes over those that somebody else has locked, as only what it has locked before is updated, and returns the positions,
+        from 1 on, of those that it has written. One that is ``waiting`` for such rows returns how many: it locks none before, which
+        takes a quarter of the server's time, and the server looks again whether a row that it has waited for is as it was. Both
+        also return for how many seconds the server was at it, which is how long rows are locked.
 
         Columns of other indexes are set to what they are. Else the server would take each new entry in such an index for one that
         only a new version of the row needs, and look through the index's page and the table for old ones to remove in its place:
@@ -138,7 +140,7 @@ class Scan:
         values = self._keys(rows) if self._by_key else []
         values += [_array(read.type_name, [row.values[n] for row in rows]) for n, read in self._same]
         values += [_array(self._given_type, [new[n] for _, new in changes]) for n in range(len(self.sets))]
-        return self._positions if returning else self._number, [*values, Int8(len(rows))]
+        return self._waiting if waiting else self._passing, [*values, Int8(len(rows))]
 
     @cached_property
     def _by_key(self) -> bool:
@@ -153,14 +155,14 @@ class Scan:
         return "text" if self.set_types else "bytea"
 
     @cached_property
-    def _positions(self) -> sql.Composed:
-        return self._update("coalesce(pg_catalog.array_agg(_phi_i), '{}')")
+    def _passing(self) -> sql.Composed:
+        return self._update(waiting=False)
 
     @cached_property
-    def _number(self) -> sql.Composed:
-        return self._update("pg_catalog.count(*)")
+    def _waiting(self) -> sql.Composed:
+        return self._update(waiting=True)
 
-    def _update(self, told: str) -> sql.Composed:
+    def _update(self, *, waiting: bool) -> sql.Composed:
         names = [*(_name("s", n) for n, _ in self._same), *(_name("v", n) for n in range(len(self.sets)))]
         types = [*(read.type_name for _, read in self._same), *[self._given_type] * len(self.sets)]
         if self._by_key:
@@ -178,18 +180,23 @@ class Scan:
             unchanged = [as_part(f"({read.expression}) IS NOT DISTINCT FROM v.{_name('s', n)}") for n, read in self._same]
         else:
             joined = [as_part(f"{read.expression} = v.{_name('s', n)}") for n, read in self._same]
+        given, on = _unnested(names, types), sql.SQL(" AND ").join(joined)
+        locked, told, source = sql.Composed([]), "pg_catalog.count(*)", given
+        if not waiting:
+            lock = "v AS MATERIALIZED (SELECT v.* FROM {} JOIN ONLY {} t ON {} FOR NO KEY UPDATE OF t SKIP LOCKED), "
+            locked, told = sql.SQL(lock).format(given, self._table, on), "coalesce(pg_catalog.array_agg(_phi_i), '{}')"
+            source = sql.Composed([as_part("v")])
         return sql.SQL(
-            "WITH v AS MATERIALIZED (SELECT v.* FROM {given} JOIN ONLY {table} t ON {joined} FOR NO KEY UPDATE OF t SKIP LOCKED)"
-            ", w AS (UPDATE ONLY {table} t SET {sets} FROM v WHERE {where} RETURNING v._phi_i)"
+            "WITH {locked}w AS (UPDATE ONLY {table} t SET {sets} FROM {source} WHERE {where} RETURNING v._phi_i)"
             " SELECT {told}, {seconds} FROM w"
         ).format(
+            locked=locked,
+            table=self._table,
+            sets=sql.SQL(", ").join(sets),
+            source=source,
+            where=sql.SQL(" AND ").join([*joined, *unchanged]),
             told=as_part(told),
             seconds=as_part(_SECONDS),
-            table=self._table,
-            joined=sql.SQL(" AND ").join(joined),
-            sets=sql.SQL(", ").join(sets),
-            given=_unnested(names, types),
-            where=sql.SQL(" AND ").join([*joined, *unchanged]),
         )
 
     def tidy(self, rows: Sequence[Row]) -> Statement | None:

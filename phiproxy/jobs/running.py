@@ -183,15 +183,15 @@ class Run(Sight):
         label = scan.part.label
         after = self.progress.cursor if self.progress.relation == label else None
 
-        recorded = 0
+        before, recorded = self.progress, 0
 
         async def commit(conn: Connection, batch: Batch) -> None:
             nonlocal recorded
-            counts = {**self.progress.counts}
+            counts = {**before.counts}
             for name, more in (("read", batch.read), ("written", batch.written)):
                 counts[name] = counts.get(name, 0) + more
             cursor = batch.cursor if scan.remembered else None
-            progress = replace(self.progress, relation=label, cursor=cursor, counts=counts)
+            progress = replace(before, relation=label, cursor=cursor, counts=counts)
             if noted is not None:
                 noted(progress)
             await write_progress(conn, self.site.schema, self.job.id, progress)
@@ -201,6 +201,7 @@ class Run(Sight):
             while True:
                 await self.goes_on()
                 await self._throttle.wait(scan.part.name, self.goes_on)
+                before = self.progress
                 batch = await batches.next(commit)
                 if batch is None:
                     return

@@ -22,7 +22,8 @@ SESSION: Final = """
 SET DateStyle TO 'ISO'; SET IntervalStyle TO 'postgres'; SET TimeZone TO 'UTC'; SET bytea_output TO 'hex';
 SET extra_float_digits TO 1; SET statement_timeout TO 0; SET lock_timeout TO 0; SET idle_in_transaction_session_timeout TO 0;
 SET row_security TO off; SET synchronous_commit TO off; SET jit TO off; SET default_transaction_isolation TO 'read committed';
-SET search_path TO pg_catalog
+SET search_path TO pg_catalog;
+SET log_parameter_max_length_on_error TO 0
 """
 
 

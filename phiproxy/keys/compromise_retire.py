@@ -4,8 +4,10 @@ A key is retired only when nothing in the database is under it. Whoever keeps ba
 registry can. SP 800-57 part 1, sections 7 and 8.3.4.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import psycopg
 from psycopg import sql
@@ -30,6 +32,19 @@ from phiproxy.wire.oids import BYTEA_OID
 
 Column = tuple[str, str, str]
 """(schema, table, column) of a protected column."""
+
+LOCK_TIMEOUT: Final = 0.6
+"""Seconds for which a lock is asked for while others are held: less than the ``deadlock_timeout`` of who waits for those."""
+ATTEMPTS: Final = 10
+LONGEST_PAUSE: Final = 30.0
+_LONGER: Final = """
+SELECT pg_catalog.set_config('lock_timeout', s.setting::int8 + 500 || 'ms', true) FROM pg_catalog.pg_settings s
+ WHERE s.name = 'deadlock_timeout'
+"""
+
+
+class _Locked(Exception):
+    """Others are at work on a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +84,53 @@ async def retire(registry: Registry, kek: Kek, deployment: str, key_id: int, col
     row, root = await _writing_no_more(registry, key_id)
     secret = await unwrap_root(kek, deployment, root)
     _authentic(secret, row)
-    usages: list[Usage] = []
-    async with registry.changing() as change:
-        usages = await usage(change.conn, columns, key_id)
-        if usages:
-            return usages
-        if not await set_data_key_state(change, row, in_state(secret, row, "retired")):
-            raise ConfigError(f"data key {key_id:08x} was changed by somebody else at this moment; look again")
-        await _retire_empty_root(change, root)
-        await announce(change.conn, change.schema)
-    return []
+    for attempt in range(ATTEMPTS):
+        try:
+            async with registry.changing() as change:
+                usages = await usage(change.conn, columns, key_id)
+                if usages:
+                    return usages
+                if not await set_data_key_state(change, row, in_state(secret, row, "retired")):
+                    raise ConfigError(f"data key {key_id:08x} was changed by somebody else at this moment; look again")
+                await _retire_empty_root(change, root)
+                await announce(change.conn, change.schema)
+        except _Locked:
+            await asyncio.sleep(min(LONGEST_PAUSE, 0.5 * 2**attempt))
+            await _outlast_vacuum(registry, {column[:2] for column in columns})
+        else:
+            return []
+    raise ConfigError(
+        f"the tables of data key {key_id:08x} could not be locked in {ATTEMPTS} attempts; it is not retired",
+        hint="pg_stat_activity shows which transaction is open for so long",
+    )
+
+
+async def _outlast_vacuum(registry: Registry, tables: Iterable[tuple[str, str]]) -> None:
+    """Wait for each table, so long that the server ends an autovacuum for it, and while no other is locked."""
+    for table in sorted(tables):
+        try:
+            async with registry.transaction() as conn:
+                await conn.execute(_LONGER)
+                await _lock(conn, table)
+        except _Locked:
+            pass
+
+
+async def _lock(conn: Connection, table: tuple[str, str]) -> None:
+    """Lock a table against writers until the transaction ends."""
+    try:
+        await conn.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(sql.Identifier(*table)))
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+        raise _Locked from None
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable) as error:
+        raise _unseen(table, error) from None
+
+
+def _unseen(table: tuple[str, str], error: psycopg.Error) -> ConfigError:
+    return ConfigError(
+        f"{'.'.join(table)} cannot be looked through (SQLSTATE {error.sqlstate}), so the key may still be in use",
+        hint="the service role needs SELECT and UPDATE on it",
+    )
 
 
 async def usage_by_older(
@@ -111,7 +163,7 @@ async def _retire_empty_root(change: Change, root: RootRow) -> None:
 
 
 async def usage(conn: Connection, columns: Sequence[Column], key_id: int, *, locked: bool = True) -> list[Usage]:
-    """Count the values of each column that are sealed under a data key: its id is at offset 5 of the envelope.
+    """Count the values of each column that are sealed under a data key: its id is at offset 5 of the envelope. _Locked.
 
     ``locked``: against writers until the transaction ends, so that none arrives behind the count.
     """
@@ -128,18 +180,22 @@ async def usage(conn: Connection, columns: Sequence[Column], key_id: int, *, loc
         of_document = (schema, name, column) in documents
         if types.get((schema, name, column), BYTEA_OID) == BYTEA_OID or of_document:  # else there is no envelope in it yet
             looked_at.setdefault((schema, name), {})[column] = of_document
+    # All before the first is looked through: who waits for one, and has written to another, would be ended by the server else.
+    if locked:
+        await conn.execute(f"SET LOCAL lock_timeout TO '{LOCK_TIMEOUT * 1000:.0f}ms'".encode())
+        for table in sorted(looked_at):
+            await _lock(conn, table)
+        await conn.execute(b"SET LOCAL lock_timeout TO DEFAULT")
     for (schema, name), in_table in looked_at.items():
-        for column, count in zip(in_table, await _counted(conn, schema, name, in_table, key_id, locked=locked), strict=True):
+        for column, count in zip(in_table, await _counted(conn, schema, name, in_table, key_id), strict=True):
             values = count + await _in_definitions(conn, (schema, name, column), key_id)
             if values:
                 usages.append(Usage((schema, name, column), key_id, values))
     return usages + await _in_views(conn, key_id)
 
 
-async def _counted(
-    conn: Connection, schema: str, name: str, columns: Mapping[str, bool], key_id: int, *, locked: bool
-) -> tuple[int, ...]:
-    """Lock a table against writers and count the values under a key, all columns' in one scan, since writers wait for it.
+async def _counted(conn: Connection, schema: str, name: str, columns: Mapping[str, bool], key_id: int) -> tuple[int, ...]:
+    """Count the values under a key in a table, all columns' in one scan, since writers wait for it.
 
     ``columns``: whether each is of documents.
     """
@@ -152,14 +208,9 @@ async def _counted(
         counts.append(sql.SQL(count).format(sql.Identifier(column), sql.Literal(value)))
     query = sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(counts), qualified)
     try:
-        if locked:
-            await conn.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(qualified))
         return await one_row(conn, query)
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable) as error:
-        raise ConfigError(
-            f"{schema}.{name} cannot be looked through (SQLSTATE {error.sqlstate}), so the key may still be in use",
-            hint="the service role needs SELECT and UPDATE on it",
-        ) from None
+        raise _unseen((schema, name), error) from None
 
 
 _VIEWS = """

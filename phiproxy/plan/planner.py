@@ -62,6 +62,7 @@ from phiproxy.sql.rewrite.blank_comments import blank_others
 from phiproxy.sql.split.view_definition import is_over_expressions
 from phiproxy.sql.statements.utility import leaves_aborted, may_show_hidden
 from phiproxy.sql.text.audit_text import visible_shape
+from phiproxy.sql.text.newer_clauses import check_clauses
 from phiproxy.sql.text.newer_numbers import check_numbers
 from phiproxy.sql.text.parse import Scan, Statement, char_position, decode_text, first_token, messages, parse, too_deep
 from phiproxy.sql.text.rewritten_backslashes import Edit, either_way
@@ -485,6 +486,7 @@ class Planner:
         try:
             statements = parse(text)
             check_numbers(scan, self.catalog.server_version)
+            check_clauses(scan, statements, self.catalog.server_version)
         except SyntaxRefused:
             if self.screen.mentions(text):
                 raise

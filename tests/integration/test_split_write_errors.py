@@ -35,6 +35,24 @@ def test_as_postgresql_says_it(kept_both: Differential, name: str, protocol: Pro
     assert outcome.sqlstate == name[:5]
 
 
+@pytest.mark.parametrize("clause", [
+    "WHEN NOT MATCHED /* in v */ BY SOURCE THEN UPDATE SET notes = upper(notes)",
+    "WHEN MATCHED THEN UPDATE SET notes = upper(notes) RETURNING upper(notes)",
+])  # fmt: skip
+def test_a_clause_that_only_newer_servers_know(kept_both: Differential, clause: str) -> None:
+    """Version 17 answers it, and older ones say where it is."""
+    statement = f"MERGE INTO patients USING (SELECT 1 AS n) v ON v.n = id {clause}"
+    kept_both.run("BEGIN")
+    kept_both.run(statement, protocol="simple")
+    kept_both.run("ROLLBACK")
+    kept_both.run("BEGIN")
+    kept_both.run(statement, named=True)
+    kept_both.run("ROLLBACK")
+    if kept_both.plain.server_version < 170_000:
+        told = [results.simple(conn, statement)[-1].position for conn in (kept_both.plain, kept_both.proxied)]
+        assert told == [statement.index("RETURNING" if "RETURNING" in clause else "BY") + 1] * 2
+
+
 def test_a_sequence_that_is_not_there_is_pointed_at(kept_both: Differential) -> None:
     statement = "INSERT INTO patients (city, mrn) VALUES ('é', 'M' || nextval('nothing'))"
     told = [results.simple(conn, statement)[-1] for conn in (kept_both.plain, kept_both.proxied)]

@@ -12,6 +12,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from phiproxy.errors import ConfigError
+from phiproxy.jobs import batches as batches_module
 from phiproxy.jobs.batch_size import BatchSize
 from phiproxy.jobs.batches import FEWEST_OF_STRIPE, STRIPES, Batch, Batches, Work
 from phiproxy.jobs.relations import Connection, parts_of
@@ -68,7 +69,8 @@ async def go(conn: Connection, scan: Scan, rows: int = 7, work: Work = turned) -
     size, done = Fixed(rows), list[Batch]()
 
     async def commit(_: Connection, batch: Batch) -> None:
-        done.append(batch)
+        if not done or done[-1].cursor != batch.cursor:
+            done.append(batch)
 
     async with batches_of(conn, scan, work, size) as batches:
         while (batch := await batches.next(commit)) is not None:
@@ -238,7 +240,7 @@ async def test_the_server_says_for_how_long_rows_are_locked(conn: Connection) ->
     ((positions, seconds),) = await (await conn.execute(*scan.write(changes))).fetchall()
     assert (sorted(positions), seconds >= 0.04) == ([1, 2, 4, 5], True)
     await conn.execute("UPDATE public.t SET v = '\\x01'")
-    ((number, seconds),) = await (await conn.execute(*scan.write(changes, returning=False))).fetchall()
+    ((number, seconds),) = await (await conn.execute(*scan.write(changes, waiting=True))).fetchall()
     assert (number, seconds >= 0.04) == (4, True)
 
 
@@ -290,9 +292,10 @@ async def test_the_next_batch_is_worked_on_while_one_is_written(conn: Connection
 
 
 async def test_a_large_batch_is_all_sent_before_the_next_is_worked_on_and_answered_while_it_is(
-    postgres_server: PostgresServer, conn: Connection
+    postgres_server: PostgresServer, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither waits for the other: here the server answers only once the next batch is in work."""
+    monkeypatch.setattr(batches_module, "PATIENCE", 300_000)
     rows = STRIPES * FEWEST_OF_STRIPE
     await conn.execute("CREATE TABLE public.t (id int PRIMARY KEY, v bytea)")
     await conn.execute("INSERT INTO public.t SELECT g, '\\x01' FROM generate_series(1, %s) g", (2 * rows,))
@@ -310,8 +313,8 @@ async def test_a_large_batch_is_all_sent_before_the_next_is_worked_on_and_answer
         async def commit(_: Connection, batch: Batch) -> None:
             order.append(f"sent to {batch.cursor[0]}")
 
-        async with batches_of(conn, await scan_of(conn), work, Fixed(rows)) as batches:
-            assert await asyncio.wait_for(batches.next(commit), 60) == Batch(rows, rows, 0, (str(rows),))
+        async with batches_of(conn, await scan_of(conn), work, Fixed(rows)) as large:
+            assert await asyncio.wait_for(large.next(commit), 60) == Batch(rows, rows, 0, (str(rows),))
     assert order == ["worked on from 1", f"sent to {rows}", f"worked on from {rows + 1}"]
     assert await firsts(conn) == {1, 2}
 
@@ -376,6 +379,38 @@ async def test_locked_rows_are_not_waited_for(postgres_server: PostgresServer, c
         (batch,) = await asyncio.wait_for(go(conn, await scan_of(conn)), 60)
         assert batch == Batch(5, 4, 1, ("5",))
     assert [b.written for b in await go(conn, await scan_of(conn))] == [1]
+
+
+@pytest.mark.parametrize("reads", [(Read("t.v", "bytea"),), (*VERSION, Read("t.v", "bytea", same=False))], ids=["key", "version"])
+async def test_a_row_that_changes_while_it_is_waited_for_is_not_overwritten(
+    postgres_server: PostgresServer, conn: Connection, monkeypatch: pytest.MonkeyPatch, reads: tuple[Read, ...]
+) -> None:
+    """Nor is one that is locked for longer: it is left, and all others of a large batch are written."""
+    monkeypatch.setattr(batches_module, "PATIENCE", 300_000)
+    rows = STRIPES * FEWEST_OF_STRIPE
+    await conn.execute("CREATE TABLE public.t (id int PRIMARY KEY, v bytea)")
+    await conn.execute("INSERT INTO public.t SELECT g, '\\x01' FROM generate_series(1, %s) g", (rows,))
+    (part,) = await parts_of(conn, ("public", "t"))
+    scan = Scan(part, reads, ("v",), WANTED)
+    with (
+        psycopg.connect(postgres_server.dsn(conn.info.dbname)) as other,
+        postgres_server.connect(conn.info.dbname) as looks,
+    ):
+        other.execute("UPDATE t SET v = '\\x01ff' WHERE id = 6")
+        other.execute("DELETE FROM t WHERE id = 7")
+        going = asyncio.create_task(go(conn, scan, rows=rows))
+        for _ in range(3000):
+            if looks.execute("SELECT FROM pg_locks WHERE NOT granted").fetchall():
+                break
+            await asyncio.sleep(0.1)
+        other.commit()
+        assert await going == [Batch(rows, rows - 2, 2, (str(rows),))]
+        assert looks.execute("SELECT id, v FROM t WHERE v <> '\\x02'").fetchall() == [(6, b"\x01\xff")]
+        looks.execute("UPDATE t SET v = '\\x01'")
+        monkeypatch.setattr(batches_module, "PATIENCE", 1)
+        other.execute("SELECT FROM t WHERE id IN (6, 100) FOR UPDATE")
+        assert await go(conn, scan, rows=rows) == [Batch(rows - 1, rows - 3, 2, (str(rows),))]
+        assert looks.execute("SELECT id FROM t WHERE v <> '\\x02' ORDER BY 1").fetchall() == [(6,), (100,)]
 
 
 async def test_a_batch_is_no_larger_than_memory_allows(conn: Connection) -> None:

@@ -87,7 +87,8 @@ async def test_rows_that_others_have_locked_are_not_counted_as_written(run: Run)
         other.execute("SELECT FROM t WHERE id <= 5 FOR UPDATE")
         batches = [batch async for batch in run._batches(await scan_of(conn), turned, None, None)]
     assert [batch.written for batch in batches] == [rows - 5, 7]
-    assert [progress.counts["written"] for progress in recorded] == [rows, rows + 2]
+    # The first may have been recorded by a transaction that was taken back.
+    assert [*dict.fromkeys(progress.counts["written"] for progress in recorded)] == [rows, rows + 2]
     assert run.progress.counts == {"read": rows + 7, "written": rows + 2}
 
 

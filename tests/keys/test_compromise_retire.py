@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import psycopg
 import pytest
 
 from phiproxy.crypto.seal import ColumnSpec, draw_record, make_sealer
 from phiproxy.errors import ConfigError, DataKeyWant, SealError, WriteKeyWant
+from phiproxy.keys import compromise_retire
 from phiproxy.keys.compromise_retire import Usage, compromise, retire, scope_of
 from phiproxy.keys.key_service import KeyLimits
 from tests.keys.fakes import DEPLOYMENT, Clock, Site
@@ -93,6 +97,28 @@ async def test_a_column_that_cannot_be_looked_through_keeps_the_key(site: Site, 
         with pytest.raises(ConfigError, match="may still be in use"):
             await retire(registry, site.provider, DEPLOYMENT, key_id, [("public", "nowhere", "mrn")])
     assert site.run("SELECT state FROM phiproxy.data_key WHERE id = %s", (key_id,)) == [("compromised",)]
+
+
+async def test_who_writes_to_two_tables_is_not_ended_for_a_key_that_is_retired(
+    site: Site, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has written to one, and waits for the other: the key's retirement lets go of that, and goes on behind it."""
+    monkeypatch.setattr(compromise_retire, "LOCK_TIMEOUT", 0.2)
+    await site.init()
+    key_id, _ = await sealed(site, clock)
+    async with site.registry() as registry:
+        await compromise(registry, site.provider, DEPLOYMENT, key_id, "x", 1000)
+        with psycopg.connect(site.dsn) as other, site.server.connect(other.info.dbname) as looks:
+            other.execute("INSERT INTO visits (id, mrn) VALUES (1, NULL)")
+            retiring = asyncio.create_task(retire(registry, site.provider, DEPLOYMENT, key_id, COLUMNS))
+            for _ in range(3000):
+                if looks.execute("SELECT FROM pg_locks WHERE relation = 'visits'::regclass AND NOT granted").fetchall():
+                    break
+                await asyncio.sleep(0.1)
+            await asyncio.to_thread(other.execute, "INSERT INTO patients (id) VALUES (77)")
+            other.commit()
+        assert await retiring == []
+    assert site.run("SELECT count(*) FROM patients WHERE id = 77") == [(1,)]
 
 
 async def test_a_forged_row_is_not_given_another_state(site: Site, clock: Clock) -> None:

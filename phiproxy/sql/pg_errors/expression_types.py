@@ -103,12 +103,18 @@ def constant(_v: Verdict, _node: Node, body: Node, _level: Level) -> Type:
 
 
 def parameter(v: Verdict, _node: Node, body: Node, _level: Level) -> Type:
-    """A parameter has its declared type, or that of its first cast.
+    """A parameter has its declared type, or that of its first cast. One that stands at one place only is like a literal.
 
     SELECT ssn FROM patients WHERE ssn = $1::int
     → refused 42883
+
+    UPDATE stays SET bed = upper($1)
+    → refused 42804
     """
-    return body.oid if isinstance(body, Parameter) else v.parameters.setdefault(body.get("number", 0), None)
+    if isinstance(body, Parameter):
+        return body.oid
+    number = body.get("number", 0)
+    return UNKNOWN if number in v.once else v.parameters.setdefault(number, None)
 
 
 def named_type(v: Verdict, body: Node) -> Type:

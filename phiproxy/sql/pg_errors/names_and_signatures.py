@@ -123,6 +123,7 @@ class Verdict:
     ``levels`` are what queries see, by the ids of their bodies; ``types`` those of expressions, by the ids of theirs.
     ``sent``: the server is to have the statement as it is, and says itself what it finds only behind constants that cannot be read.
     ``refused``: it is refused already, so that literals have the types that functions and operators give them.
+    ``once``: the numbers of undeclared parameters that stand at one place only, and so are like literals.
     """
 
     a: Analysis
@@ -134,6 +135,7 @@ class Verdict:
     types: dict[int, Type] = field(default_factory=dict)
     sent: bool = False
     refused: bool = False
+    once: frozenset[int] = frozenset()
 
     def error(self, error: type[StatementRefused], why: str, offset: int, hint: str) -> StatementRefused:
         """Return PostgreSQL's own error, at a byte offset of the text."""

@@ -1,5 +1,7 @@
 """PostgreSQL's own error for a statement that the proxy refuses, if PostgreSQL would reject it too, by rules for each node."""
 
+from collections import Counter
+
 from phiproxy.errors import PhiproxyError, StatementRefused
 from phiproxy.policy.signatures import UNKNOWN
 from phiproxy.sql import rules
@@ -7,7 +9,7 @@ from phiproxy.sql.context import Analysis, Context
 from phiproxy.sql.expressions.user_types import note_declared
 from phiproxy.sql.pg_errors import calls, expression_types, operators, whole_statements, writes
 from phiproxy.sql.pg_errors.names_and_signatures import Outputs, Rules, Verdict, first
-from phiproxy.sql.text.parse import Node, Statement, only
+from phiproxy.sql.text.parse import Node, Statement, messages, only
 from phiproxy.types.names import sql_name
 
 RULES = Rules(
@@ -99,4 +101,17 @@ def _judge(a: Analysis, *, sent: bool = False, refused: bool = False) -> Outputs
         kind, body = only(body["query"])
     if signatures is None or kind not in RULES.queries:
         return None
-    return RULES.queries[kind](Verdict(a, signatures, RULES, sent=sent, refused=refused), body, None)
+    verdict = Verdict(a, signatures, RULES, sent=sent, refused=refused, once=_once(a.statement) if refused else frozenset())
+    return RULES.queries[kind](verdict, body, None)
+
+
+def _once(statement: Statement) -> frozenset[int]:
+    """Return the numbers of the parameters that stand at one place only; of SQL's PREPARE, which may say their types, none.
+
+    Elsewhere the first place would give a parameter its type (parse_param.c).
+    """
+    if statement.kind == "PrepareStmt":
+        return frozenset()
+    references = [m["ParamRef"] for m in messages(statement.body) if isinstance(m.get("ParamRef"), dict)]
+    places = Counter(body.get("number", 0) for body in references)
+    return frozenset(number for number, count in places.items() if count == 1)

@@ -7,7 +7,7 @@ from phiproxy.errors import AmbiguousParameter, DatatypeMismatch, DuplicateColum
 from phiproxy.policy.signatures import Type
 from phiproxy.sql.pg_errors.expression_types import condition, query, type_of
 from phiproxy.sql.pg_errors.from_clause import from_clause, table
-from phiproxy.sql.pg_errors.names_and_signatures import Column, Level, Outputs, Source, Verdict, first
+from phiproxy.sql.pg_errors.names_and_signatures import Column, Level, Output, Outputs, Source, Verdict, first
 from phiproxy.sql.pg_errors.whole_statements import ctes, select, targets
 from phiproxy.sql.resolve.scope import SYSTEM_COLUMNS
 from phiproxy.sql.resolve.table_columns import named
@@ -136,9 +136,17 @@ def _is_parameter(message: Node, number: int) -> bool:
 
 
 def _set(v: Verdict, body: Node, target: Source, level: Level) -> list[Assigned]:
-    barred, assigned = replace(level, barred="UPDATE"), list[Assigned]()
+    barred, assigned, outputs = replace(level, barred="UPDATE"), list[Assigned](), list[Output]()
     for node in (only(node)[1] for node in body.get("targetList", ())):
-        value = _of_list(v, node["val"]["MultiAssignRef"], level) if "MultiAssignRef" in node["val"] else node["val"]
+        value = node["val"]
+        if "MultiAssignRef" in value:
+            ref = value["MultiAssignRef"]
+            if ref["colno"] == 1:
+                outputs = _outputs(v, ref, level)
+            if outputs:
+                one = outputs[ref["colno"] - 1]
+                _assign(v, _target_column(v, node, target), one.type, one.node)
+            value = _of_list(v, ref)
         if value is not None:
             value_type = type_of(v, value, barred)
             assigned.append(_assign(v, _target_column(v, node, target, value), value_type, value))
@@ -150,23 +158,40 @@ def _where(v: Verdict, body: Node, level: Level) -> None:
         condition(v, body["whereClause"], level, "WHERE")
 
 
-def _of_list(v: Verdict, ref: Node, level: Level) -> Node | None:
-    """Return the value of ``(a, b) = (…, …)`` that is one column's; None of a query, whose outputs are only counted.
+def _outputs(v: Verdict, ref: Node, level: Level) -> list[Output]:
+    """Return the outputs of the query in ``(a, b) = (SELECT …)``; none of a row, or where they are not known.
+
+    UPDATE stays SET (born, bed) = (SELECT word, 5)
+    → refused 42804
+    """
+    kind, source = only(ref["source"])
+    if kind != "SubLink" or source["subLinkType"] != "EXPR_SUBLINK":
+        return []
+    outputs = query(v, source["subselect"], level)
+    if outputs is not None:
+        _check_count(v, ref, len(outputs))
+    return outputs or []
+
+
+def _of_list(v: Verdict, ref: Node) -> Node | None:
+    """Return the value of ``(a, b) = (…, …)`` that is one column's; None of a query."""
+    kind, source = only(ref["source"])
+    if kind != "RowExpr":
+        return None
+    _check_count(v, ref, len(source.get("args", ())))
+    value: Node = source["args"][ref["colno"] - 1]
+    return value
+
+
+def _check_count(v: Verdict, ref: Node, count: int) -> None:
+    """Check that a row, or a query, has one value for each column.
 
     UPDATE patients SET (ssn, city) = (SELECT upper(ssn) FROM visits)
     → refused 42601
     """
-    kind, source = only(ref["source"])
-    count = len(source.get("args", ()))
-    if kind == "SubLink" and source["subLinkType"] == "EXPR_SUBLINK":
-        outputs = query(v, source["subselect"], level) if ref["colno"] == 1 else None
-        count = len(outputs) if outputs is not None else ref["ncolumns"]
-    elif kind != "RowExpr":
-        return None
     if count != ref["ncolumns"]:
         why = "number of columns does not match number of values"
-        raise v.error(WrongCount, why, location(source), "Give one value for each column.")
-    return source["args"][ref["colno"] - 1] if kind == "RowExpr" else None
+        raise v.error(WrongCount, why, location(only(ref["source"])[1]), "Give one value for each column.")
 
 
 def _check_assigned_once(v: Verdict, body: Node) -> None:

@@ -33,7 +33,7 @@ def test_a_call_of_which_there_is_no_function_is_an_error(call: str, words: str)
         "format('%s', VARIADIC ARRAY[ssn])",
         "public.own(ssn)",
         "nosuch(patients)",
-        "nosuch($1)",
+        "nosuch($1), $1",
         "text(ssn)",
         "make_interval(days => id)",
         "percentile_disc(0.5) WITHIN GROUP (ORDER BY ssn)",

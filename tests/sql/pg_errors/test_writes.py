@@ -68,7 +68,6 @@ def test_what_does_not_fit(text: str, state: str, words: str) -> None:
     [
         "INSERT INTO visits (diagnosis, patient_id) VALUES (5, '1'), (true, 2.5), (DEFAULT, DEFAULT)",
         "INSERT INTO stays (born) SELECT admitted FROM stays",
-        "UPDATE visits SET (diagnosis, id) = (SELECT 'x', 'y')",
         "INSERT INTO visits DEFAULT VALUES",
         "UPDATE patients SET notes = upper(notes), city = 'x'",
         "UPDATE patients p SET notes = upper(p.notes) FROM visits v, LATERAL (SELECT v.room, p.id FROM visits p) x WHERE x.id = 1",
