@@ -232,6 +232,8 @@ class Session(State):
     def _client_loop(self, *, tried: bool) -> Need | None:
         frames = self.client_frames
         self.later = False
+        if self.now >= self.acting_until:
+            self.see()  # what was said before the time was over, and waited, is answered behind it
         fenced = self._fenced
         while not self.blocked and self.phase not in (TERMINATED, CLOSED) and (tried or not self._passes_all(fenced=fenced)):
             tried = False

@@ -266,10 +266,21 @@ def test_who_may_not_gives_no_reason(masked: MaskedSite) -> None:
 
 
 def test_the_time_of_a_reason_is_over(masked: MaskedSite) -> None:
-    path = masked.site.directory / "policy.yaml"
-    with masked.as_role("mask_nurse", prepare_threshold=0) as nurse:
+    """What was opened, prepared or bound before shows no more than what is said behind it."""
+    query = "SELECT ssn FROM people"
+    with masked.as_role("mask_nurse", prepare_threshold=0) as nurse, masked.as_role("mask_nurse") as other:
         nurse.execute("SET phiproxy.reason = 'for a minute'")
         assert shown_to(nurse) == SSN
+        nurse.execute(f"PREPARE p AS {query}".encode())
+        nurse.execute(f"DECLARE h SCROLL CURSOR WITH HOLD FOR {query}".encode())
+        assert nurse.execute("EXECUTE p").fetchall() == nurse.execute("FETCH h").fetchall() == [(SSN,)]
+        other.execute("SET phiproxy.reason = 'likewise'")
+        other.execute("BEGIN")
+        other.execute(f"DECLARE c SCROLL CURSOR FOR {query}".encode())
+        assert other.execute("FETCH c").fetchall() == [(SSN,)]
         time.sleep(61)
         assert shown_to(nurse) == MASKED
-        assert path.exists()
+        assert nurse.execute("EXECUTE p").fetchall() == [(MASKED,)]
+        for conn, fetch in ((nurse, "FETCH FIRST FROM h"), (other, "FETCH FIRST FROM c")):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="this cursor was opened"):
+                conn.execute(fetch)

@@ -11,9 +11,11 @@ from phiproxy.errors import PathNeeded
 from phiproxy.plan.planner import Planner
 from phiproxy.session import current_access_and_expiry
 from phiproxy.session.core import Session
+from phiproxy.session.phases import LOGGED_IN
 from phiproxy.session.state import Database
 from phiproxy.session.state_parts import Acting, EndUser, GivenReason
 from phiproxy.session.statements_and_portals import Portal
+from phiproxy.wire.messages import encode_query
 from tests.session.screenplay import FakeDatabase
 
 
@@ -101,6 +103,18 @@ def test_a_reason_counts_until_its_time_is_over(session: Session, database: Watc
     database.lifts = False
     told(session, "other", reason="m")
     assert session.reason is None
+
+
+def test_what_the_client_has_said_before_waits_for_its_time(session: Session, database: Watched) -> None:
+    """A message that comes while the session waits, and is taken behind the end of a reason, is taken under masks again."""
+    session.search_path.reasons["m"] = GivenReason("because", 50.0)
+    told(session, "app", reason="m")
+    session.phase, session.blocked = LOGGED_IN, True
+    session.from_client(encode_query(b"SELECT 1"))
+    assert (session.client_frames.pending > 0, session.reason) == (True, "because")
+    session.now, session.blocked = 50.0, False
+    session.from_server(b"")
+    assert (database.asked[-1].reason, session.reason) == (False, None)
 
 
 def test_a_transactions_catalogue_is_seen_likewise(session: Session, database: Watched) -> None:
