@@ -141,7 +141,8 @@ class Planner:
 
     def refused_shape(self, text: bytes) -> Shape:
         """Return what a record says of a statement that was refused: no word of it that may be a value."""
-        return shape(visible_shape(text, self._all_names))
+        signatures = self.catalog.signatures
+        return shape(visible_shape(text, self._all_names, signatures.functions if signatures is not None else ()))
 
     @cached_property
     def _all_names(self) -> frozenset[str]:
