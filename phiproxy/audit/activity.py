@@ -13,7 +13,6 @@ from phiproxy.audit.search import Record, end_user
 # A day is unusual above the mean of so many days before it, at least, by so many deviations, and by half as much again.
 MIN_DAYS: Final = 5
 DEVIATIONS: Final = 3
-LISTED: Final = 200
 
 
 @dataclass(slots=True)
@@ -87,7 +86,7 @@ def activity(records: Iterable[Record], since: str = "", before: str = "~") -> A
             found.records += 1
             _count_other(found, record)
     found.days = {(who, day): count for who, days in by_day.items() for day, count in days.items() if day >= since[:10]}
-    found.unusual += _unusual_days(by_day, since[:10])
+    found.unusual[:0] = _unusual_days(by_day, since[:10])  # first, since columns seen for the first time may be many
     found.broken_glass += glasses(told)
     return found
 
@@ -137,7 +136,7 @@ def _note_new(found: Activity, columns_before: dict[str, set[str]], record: Reco
     if not past or min(past) >= day:  # the days are among them
         return
     for column in record.get("columns", ()):
-        if column not in past and len(found.unusual) < LISTED:
+        if column not in past:
             found.unusual.append({"who": who, "day": day, "what": f"{column} for the first time"})
 
 

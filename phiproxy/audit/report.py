@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from phiproxy.audit.activity import LISTED, Activity, person
+from phiproxy.audit.activity import Activity, person
 from phiproxy.audit.search import Record
 from phiproxy.audit.verify import Verified
 from phiproxy.errors import ConfigError
 
-# So many rows of what was done with keys are shown, the latest.
+# So many rows of a table are shown, the first; of what was done with keys the latest.
+LISTED: Final = 200
 EVENTS_LISTED: Final = 50
 _LOGINS: Final = "How clients log in"
 CONTROLS: Final = (
@@ -98,7 +99,7 @@ def _shown(facts: Facts) -> Mapping[str, Any]:
     state = proof.in_words
     server = [finding for finding in facts.findings if finding[2] in _OF_THE_SERVER]
     days_with_keys = _by_day(own.key_events)
-    reads = sorted(own.reads.items(), key=lambda item: -item[1].opened)[:LISTED]
+    reads = sorted(own.reads.items(), key=lambda item: -item[1].opened)
     return {
         "period": facts.period, "made": facts.made, "version": facts.version, "activity": own,
         "findings": [finding for finding in facts.findings if finding not in server], "server": server,
@@ -107,21 +108,22 @@ def _shown(facts: Facts) -> Mapping[str, Any]:
         "keys": facts.keys, "controls": CONTROLS, "refused": own.refusals.total(),
         "failed_logins": sum(n for (_, outcome), n in own.logins.items() if outcome != "00000"),
         "reads": [(*key, r.executions, r.opened, r.masked, r.searched, r.stored, _moment(r.last)) for key, r in reads],
+        "most": LISTED,
         "days": [(day, count, round(100 * count / most)) for day, count in sorted(by_day.items())],
         "broken_glass": [
             (
                 _moment(g.record["time"]), person(g.record), g.record.get("database") or "", g.record.get("reason") or "",
                 f"{(g.record.get('seconds') or 0) // 60} min", _reviewed(g.review),
             )
-            for g in own.broken_glass[-LISTED:]
+            for g in sorted(own.broken_glass, key=lambda g: g.review is not None)  # what waits for its review comes first
         ],
-        "unusual": [(each["day"], each["who"], each["what"]) for each in own.unusual[:LISTED]],
-        "refusals": [(*key, n) for key, n in own.refusals.most_common(LISTED)],
-        "failures": [(*key, n) for key, n in own.failures.most_common(LISTED)],
-        "logins": [(*key, n) for key, n in own.logins.most_common(LISTED)],
+        "unusual": [(each["day"], each["who"], each["what"]) for each in own.unusual],
+        "refusals": [(*key, n) for key, n in own.refusals.most_common()],
+        "failures": [(*key, n) for key, n in sorted(own.failures.items(), key=lambda f: (f[0][1] != "XX001", -f[1]))],
+        "logins": [(*key, n) for key, n in own.logins.most_common()],
         "doubtful": own.doubtful.most_common(),
         "key_events": days_with_keys[-EVENTS_LISTED:], "key_events_left_out": max(0, len(days_with_keys) - EVENTS_LISTED),
-        "policies": [(_moment(p["time"]), d, digest) for p in own.policies[-LISTED:] for d, digest in p["policies"].items()],
+        "policies": [(_moment(p["time"]), d, digest) for p in reversed(own.policies) for d, digest in p["policies"].items()],
         "proof": {
             "genuine": not proof.faults, "proven": proof.proven, "records": proof.records,
             "said": f"{files}, {proof.records} records, {proof.proven} of them proven, last signed {until}: {state}",

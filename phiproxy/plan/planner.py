@@ -141,13 +141,18 @@ class Planner:
 
     def refused_shape(self, text: bytes) -> Shape:
         """Return what a record says of a statement that was refused: no word of it that may be a value."""
-        return shape(visible_shape(text, self._all_names))
+        return shape(visible_shape(text, self._all_names, self._all_functions))
 
     @cached_property
     def _all_names(self) -> frozenset[str]:
         relations = self.catalog.relations
         own = (*self.protection.table_names, *self.protection.column_names, *(r.schema for r in relations))
         return frozenset((*own, *(r.name for r in relations), *(c.name for r in relations for c in r.columns)))
+
+    @cached_property
+    def _all_functions(self) -> frozenset[str]:
+        signatures = self.catalog.signatures
+        return frozenset(name for part in (signatures.parts if signatures is not None else ()) for name in part.functions)
 
     def place(self, text: bytes) -> int:
         """Return the position of the first name in a text that may be protected: where a refusal of the whole text points."""

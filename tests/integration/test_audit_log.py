@@ -126,6 +126,10 @@ def test_a_refusal_shows_no_word_that_may_be_a_value(site: Site, conn: Connectio
         assert record["statement"]["text"].startswith("SELECT ")
     with pytest.raises(psycopg.Error):
         conn.execute("SELECT upper(%s || ssn) FROM patients", [SSN])
+    assert last(site, kind="refused")["statement"]["text"] == "SELECT upper(? || ssn) FROM patients"
+    with pytest.raises(psycopg.Error):
+        conn.execute("SELECT ssn FROM patients WHERE full_name = jane.doe@example.org")
+    assert last(site, kind="refused")["statement"]["text"] == "SELECT ssn FROM patients WHERE full_name = ?.? @ ?.?"
     no_secret_is_in(site, SSN)
 
 

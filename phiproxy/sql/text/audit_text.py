@@ -31,16 +31,16 @@ _ROWS = re.compile(r"(\([^()]*\))(?:, \1)+")
 _NO_SPACE_BEHIND = frozenset({"(", ".", "[", "::"})
 
 
-def visible_shape(text: bytes, names: Collection[str] | None = None) -> str:
+def visible_shape(text: bytes, names: Collection[str] | None = None, functions: Collection[str] = ()) -> str:
     """Return a statement without anything that is a value; empty where the lexer does not read it.
 
     ``SELECT ssn FROM patients WHERE mrn IN ('4711', '4712') -- of Monday`` is ``SELECT ssn FROM patients WHERE mrn IN (?, …)``, and
     ``insert into patients values ($1, '078-05-1120'), ($2, NULL)`` is ``INSERT INTO patients VALUES (?, …), (?, NULL)``.
 
-    With ``names``, any other name that is neither called nor qualifies another one is left out too: in a statement that nobody has
-    understood it may be a value that was not quoted, or quoted as a name.
+    With ``names``, any other name is left out too, unless it is one of ``functions`` and called, or qualifies what is shown: in a
+    statement that nobody has understood it may be a value that was not quoted, or quoted as a name (``= jane.doe@example.org``).
     """
-    words = _words(_shortened(text), names)
+    words = _words(_shortened(text), names, functions)
     if words is None:
         return ""
     shape = _ROWS.sub(r"\1, …", _LIST.sub("?, …", _joined(words)))
@@ -51,27 +51,40 @@ def _shortened(text: bytes) -> bytes:
     return text if len(text) <= LONG_TEXT else b"1".join(gaps_at_beginning(text[:LONG_TEXT]))
 
 
-def _words(text: bytes, names: Collection[str] | None) -> list[tuple[str, bool]] | None:
+def _words(text: bytes, names: Collection[str] | None, functions: Collection[str]) -> list[tuple[str, bool]] | None:
     """Return the words of a text, and of each whether it is a name."""
     try:
         scanned = tokens(text)
     except (ParseError, StatementRefused):
         return None
-    following = [token.name for token in scanned[1:]] + [""]
-    pairs = zip(scanned, following, strict=False)
-    return [(_word(text, token, behind, names), token.name in _NAMES) for token, behind in pairs]
+    words: list[tuple[str, bool]] = []
+    for token in reversed(scanned):  # whether one is shown depends on what it qualifies
+        word, is_name = _word(text, token), token.name in _NAMES
+        if is_name and names is not None and not _is_known(word, [before for before, _ in words[:-3:-1]], names, functions):
+            word = "?"
+        words.append((word, is_name))
+    return words[::-1]
 
 
-def _word(text: bytes, token: Token, behind: str, names: Collection[str] | None) -> str:
+def _word(text: bytes, token: Token) -> str:
     if token.name in _VALUES:
         return "?"
     spelled = text[token.start : token.end].decode("utf-8", "replace")
     if token.name in _NAMES:
-        name = spelled if not spelled.startswith('"') else spelled[1:-1].replace('""', '"')
-        if names is not None and name not in names and name.lower() not in names and behind not in ("ASCII_40", "ASCII_46"):
-            return "?"
-        return spelled.lower() if name is spelled else spelled
+        return spelled if '"' in spelled else spelled.lower()
     return spelled.upper() if spelled.lower() in _UPPER else spelled.lower()
+
+
+def _is_known(word: str, behind: Sequence[str], names: Collection[str], functions: Collection[str]) -> bool:
+    name = word[1:-1].replace('""', '"') if word.startswith('"') else word
+    if name in names or name.lower() in names:
+        return True
+    match behind:
+        case ["(", *_]:
+            return name in functions
+        case [".", qualified]:
+            return qualified != "?"
+    return False
 
 
 def _joined(words: Sequence[tuple[str, bool]]) -> str:

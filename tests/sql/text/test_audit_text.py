@@ -1,5 +1,7 @@
 """The shape of a statement that a record shows: no constant in it, whatever it is spelled like."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,9 +47,15 @@ def test_no_constant_of_a_refused_statement_is_in_its_shape(text: str) -> None:
 
 def test_a_word_that_may_be_a_value_is_left_out_of_a_refused_statement() -> None:
     names = {"patients", "full_name"}
-    assert visible_shape(b"SELECT upper(p.full_name) FROM patients WHERE full_name = alice", names) == (
-        "SELECT upper(p.full_name) FROM patients WHERE full_name = ?"
-    )
+    shape = "SELECT pg_catalog.upper(p.full_name) FROM patients WHERE full_name = ?"
+    assert visible_shape(f"{shape[:-1]}alice".encode(), names, {"upper"}) == shape
+    assert visible_shape(b'SELECT full_name FROM patients WHERE full_name = U&"alice"', names).endswith("= ?")
+
+
+@pytest.mark.parametrize("value", ["alice.smith@example.org", "alice.smith", 'alice."smith"', "alice (smith)", "smith(alice)"])
+def test_no_part_of_a_value_that_was_not_quoted_is_shown(value: str) -> None:
+    shape = visible_shape(f"SELECT 1 FROM patients WHERE full_name = {value}".encode(), {"patients", "full_name"}, {"upper"})
+    assert not set(re.findall("[a-z]+", shape.rsplit("= ", 1)[1]))
 
 
 def test_a_long_text_has_the_shape_of_its_beginning() -> None:
