@@ -65,6 +65,7 @@ class _Deduction:
         """Take the types of an expression's parameters; StatementRefused where a place before it gave another one than a text."""
         for parameter in o.formula.parameters() if o.formula is not None else ():
             number, oid = parameter.number, parameter.type_oid
+            self._note_choice(o, (number, together))
             before = self.types.get(number, oid)
             other = before != oid and before not in TEXT_LIKE and number not in self._declared
             if other or self._in_formulas.setdefault(number, oid) != oid:
@@ -84,8 +85,8 @@ class _Deduction:
         if untyped and not o.cast:
             self._given[key] = o.type_oid
         conflicts = self._given.get(key, o.type_oid) != o.type_oid
-        if isinstance(o.use, Search) and o.use.perhaps:
-            self._choices.add(key)
+        conflicts = conflicts or (untyped and not o.cast and self.types.get(o.number, o.type_oid) != o.type_oid)
+        self._note_choice(o, key)
         if o.cast and untyped:
             self._cast[key] = o.type_oid
         behind_cast = not o.cast and self._cast.get(key, o.type_oid) != o.type_oid
@@ -96,13 +97,17 @@ class _Deduction:
                 hint="Cast it in each place.",
                 position=char_position(self._text, o.start),
             )
-        if conflicts or (untyped and not o.cast and self.types.get(o.number, o.type_oid) != o.type_oid):
+        if conflicts:
             raise AmbiguousParameter(
                 f"inconsistent types deduced for parameter ${o.number}",
                 hint="Cast it in each place.",
                 position=char_position(self._text, o.start),
             )
         self.types.setdefault(o.number, o.type_oid)
+
+    def _note_choice(self, o: Occurrence, key: tuple[int, Together]) -> None:
+        if isinstance(o.use, Search | Store) and o.use.perhaps:
+            self._choices.add(key)
 
     def without_type(self, o: Occurrence) -> None:
         """Refuse a place that gives a parameter no type, where nothing before it does."""

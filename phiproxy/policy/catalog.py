@@ -33,6 +33,8 @@ class CatalogColumn:
     ``default``: a DEFAULT that is one envelope; ``computed_default``: one that holds the sealed text of an expression; ``drawn``:
     one that is another value at each call.
 
+    ``generated``: by an expression, and ``virtual``: when it is read (from PostgreSQL 18 on).
+
     ``collation``, as SQL, where it is not that of the type, and its ``provider`` (pg_collation.collprovider).
     """
 
@@ -43,6 +45,7 @@ class CatalogColumn:
     not_null: bool = False
     has_default: bool = False
     generated: bool = False
+    virtual: bool = False
     default: bytes | None = None
     collation: str = ""
     provider: str = ""

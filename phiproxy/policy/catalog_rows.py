@@ -29,7 +29,8 @@ SELECT pg_catalog.json_build_array(c.oid::int8, n.nspname, c.relname, c.relkind:
          c.relispartition OR EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid),
          c.relkind = 'p' OR EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid),
          (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(a.attname, a.attnum, a.atttypid::int8, a.atttypmod, a.attnotnull,
-                                     a.atthasdef, a.attgenerated <> '', CASE WHEN a.atthasdef AND a.atttypid = 17 THEN (
+                                     a.atthasdef, a.attgenerated <> '', a.attgenerated = 'v',
+                                     CASE WHEN a.atthasdef AND a.atttypid = 17 THEN (
                                        SELECT d.adbin::text FROM pg_catalog.pg_attrdef d
                                         WHERE d.adrelid = c.oid AND d.adnum = a.attnum
                                           AND (d.adbin::text LIKE '{CONST :consttype 17 %'

@@ -52,6 +52,21 @@ def test_places_that_do_not_agree(text: str) -> None:
         described(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT 1 FROM patients WHERE ssn = coalesce(coalesce(CAST($1 AS varchar), $1), lower($1)::varchar(2))",
+        "SELECT 1 FROM patients WHERE ssn = coalesce(coalesce($1, $1), upper(CAST($1 AS varchar)))",
+        "SELECT 1 FROM patients WHERE ssn = coalesce(coalesce($1, 'zz z'::varchar(1)), $1 || 'x'::text)",
+        "UPDATE patients SET ssn = coalesce(ssn, coalesce($1::varchar, $1), lower($1))",
+    ],
+)
+def test_values_of_a_choice_in_which_another_place_may_be_looked_at_first(text: str) -> None:
+    """PostgreSQL accepts these."""
+    with pytest.raises(StatementRefused, match="stands twice in one comparison"):
+        described(text)
+
+
 def test_expressions_that_do_not_agree() -> None:
     with pytest.raises(StatementRefused, match="two types in expressions"):
         described("INSERT INTO patients (mrn, ssn) VALUES (lower($1::varchar), lower($1))")

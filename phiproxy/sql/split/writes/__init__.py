@@ -14,7 +14,7 @@ What they read of the text:
 
 What may flow where:
     traces, clear_values, clear_leaves, scalar_values, given_in_clear, carried, parts_seen_together, drawn, drawn_order,
-    drawn_in_with, derived_columns
+    drawn_in_with, derived_columns, constant_at_last
 ``traces`` finds the columns that an expression is computed of. ``carried`` are values for unprotected columns that an UPDATE
 takes from what the write does not have. ``drawn`` are calls of volatile functions, such as nextval() and random().
 

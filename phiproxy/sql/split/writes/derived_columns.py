@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from phiproxy.policy.catalog import Relation
+from phiproxy.policy.signatures import Signatures
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.resolve.outputs_without_as import output_name
 from phiproxy.sql.split.writes.assigned_values import Written
@@ -54,7 +56,7 @@ def with_derived(a: Analysis, write: Written, node: Node) -> Node:
     queries = _with_queries({}, a.statement.body)
     if inserts:
         queries = _with_queries(queries, query)
-    listed = [] if inserts else [_Item(write.target.label, {}, stays=True)]
+    listed = [] if inserts else [_Item(write.target.label, virtual_columns(write.target.relation), stays=True)]
     for item in query.get("fromClause", ()):
         listed += _items(a, queries, listed, item)
     if all(item.stays and not item.columns for item in listed):
@@ -100,7 +102,13 @@ def _items(a: Analysis, queries: _Queries, before: Sequence[_Item], node: Node) 
     elif kind == "RangeSubselect":
         yield _derived(a, queries, before, only(body["subquery"])[1], label, colnames)
     else:
-        yield _Item(label, {}, _is_read(a, kind, body))
+        virtual = virtual_columns(meant_relation(a, body)) if kind == "RangeVar" else {}
+        yield _Item(label, {} if colnames else virtual, _is_read(a, kind, body) and not (colnames and virtual))
+
+
+def virtual_columns(relation: Relation) -> dict[str, Node]:
+    """Return the virtual columns of a table: PostgreSQL puts in their place what they are generated of, which may be NULL."""
+    return {column.name: _NULL for column in relation.columns if column.virtual}
 
 
 def _is_read(a: Analysis, kind: str, body: Node) -> bool:
@@ -111,10 +119,13 @@ def _is_read(a: Analysis, kind: str, body: Node) -> bool:
     if kind != "RangeFunction" or signatures is None:
         return False
     names = [name_of(calls[0]) if calls else "" for calls in map(calls_in, body["functions"])]
-    return all(
-        signatures.functions(name) and all(f.rows for f in signatures.functions(name)) and not signatures.own_functions(name)
-        for name in names
-    )
+    return all(gives_rows(signatures, name) for name in names)
+
+
+def gives_rows(signatures: Signatures, name: str) -> bool:
+    """Tell whether what a function of PostgreSQL's own gives is read from its rows."""
+    functions = signatures.functions(name)
+    return bool(functions) and all(f.rows for f in functions) and not signatures.own_functions(name)
 
 
 def _derived(a: Analysis, queries: _Queries, before: Sequence[_Item], query: Node, label: str, colnames: list[str]) -> _Item:

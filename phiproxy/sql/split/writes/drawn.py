@@ -74,9 +74,12 @@ def is_called_where_reached(node: Node, signatures: Any) -> bool:
     """Tell whether what is drawn in an expression is drawn wherever its branch is reached: PostgreSQL's planner leaves none out.
 
     Of a strict function with a constant NULL among its arguments it makes a NULL, as of ``nextval('s') || NULL``. So it does where
-    a CASE among them is one, while another of them draws: ``nextval('s') || CASE WHEN false THEN nextval('s') END``.
+    a CASE among them is one, while another of them draws: ``nextval('s') || CASE WHEN false THEN nextval('s') END``. In the place
+    of a function of the database's own it puts the expression that this is written as, which may be without what it is given.
     """
     kind, body = only(node)
+    if _is_own(kind, body, signatures):
+        return False
     inner = [one for key in _OPERANDS if key in body for one in _listed(body[key])]
     if kind == "FuncCall" and name_of(body) in DRAWN:
         return all(_is_no_null(one, signatures) for one in inner)
@@ -148,7 +151,8 @@ def _is_no_null(node: Node, signatures: Any) -> bool:
     if kind == "CaseExpr":
         results = [only(when)[1]["result"] for when in body["args"]]
         return "defresult" in body and all(_is_no_null(one, signatures) for one in (*results, body["defresult"]))
-    if (kind == "A_Expr" and body["kind"] == "AEXPR_OP" and strings(body["name"]) == ["||"]) or _is_total(kind, body, signatures):
+    joins = kind == "A_Expr" and body["kind"] == "AEXPR_OP" and strings(body["name"]) == ["||"]
+    if (joins and not _is_own(kind, body, signatures)) or _is_total(kind, body, signatures):
         inner = [one for key in _OPERANDS if key in body for one in _listed(body[key])]
         if all(_is_no_null(one, signatures) for one in inner):
             return True
@@ -160,12 +164,21 @@ def _is_total(kind: str, body: Node, signatures: Any) -> bool:
     return kind == "FuncCall" and name_of(body) in _TOTAL and not signatures.own_functions(name_of(body))
 
 
+def _is_own(kind: str, body: Node, signatures: Any) -> bool:
+    """Tell whether something may call a function that is neither PostgreSQL's nor an extension's: of SQL, it may be a NULL."""
+    if kind == "FuncCall":
+        return any(not one.extension for one in signatures.own_functions(name_of(body)))
+    return kind == "A_Expr" and any(not one.extension for one in signatures.own_operators(strings(body["name"])[-1]))
+
+
 def _is_evaluated(node: Node, signatures: Any) -> bool:
     """Tell whether PostgreSQL's planner surely makes no constant of something: a column is in it, or a query.
 
     Of a parameter it does, where it plans a statement for its values.
     """
     kind, body = only(node)
+    if _is_own(kind, body, signatures):
+        return False
     if kind in ("ColumnRef", "SQLValueFunction"):
         return True
     if kind == "SubLink":

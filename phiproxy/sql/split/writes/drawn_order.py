@@ -14,12 +14,13 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.split.impossible import RefusedWithHint
 from phiproxy.sql.split.same_answers import AT_EACH_CALL, DRAWN, VOLATILE
 from phiproxy.sql.split.writes.assigned_values import Given, Written
-from phiproxy.sql.split.writes.derived_columns import with_derived
+from phiproxy.sql.split.writes.constant_at_last import may_fail_when_planned
+from phiproxy.sql.split.writes.derived_columns import virtual_columns, with_derived
 from phiproxy.sql.split.writes.drawn import calls_in, is_called_where_reached, is_drawn, name_of
 from phiproxy.sql.split.writes.merge_clauses import Merge, When
 from phiproxy.sql.split.writes.parts_seen_together import names_sequences, sequence_name
 from phiproxy.sql.split.writes.row_keys import table_of
-from phiproxy.sql.text.parse import Node, location
+from phiproxy.sql.text.parse import Node, location, messages, strings
 
 ASKED_FIRST = "Ask for it first, as SELECT nextval('…'), in the same transaction, and give what it answers as a parameter."
 _OVERRIDES = ("OVERRIDING_USER_VALUE", "OVERRIDING_SYSTEM_VALUE")
@@ -66,6 +67,7 @@ def check_drawn(a: Analysis, write: Written, taken: Sequence[Given], *, behind: 
     nodes = [with_derived(a, write, given.node) for given in drawing]
     if not names_sequences(a) or not all(is_called_where_reached(node, signatures) for node in nodes):
         raise RefusedWithHint("something that is not drawn for each row", ASKED_FIRST)
+    check_planned(a, [given.node for given in taken])
     _check_others(a, write, drawing, several=several)
     if write.kind == "UpdateStmt":
         places = [place_of(relation, given.column) for given in drawing]
@@ -74,6 +76,17 @@ def check_drawn(a: Analysis, write: Written, taken: Sequence[Given], *, behind: 
             raise RefusedWithHint("values that are drawn in another order than that of the columns", ASKED_FIRST)
         return []
     return _defaults(a, write, drawing, several=several, behind=behind)
+
+
+def check_planned(a: Analysis, nodes: Sequence[Node]) -> None:
+    """Go on where nothing in a write that draws may fail before PostgreSQL draws, when it plans it for its values; RefusedWithHint.
+
+    INSERT INTO patients (mrn) VALUES (left($1, 3)::int || 'x' || nextval('numbers'))
+    → refused 0A000
+    """
+    if may_fail_when_planned(nodes, a.context.catalog.signatures, a.context.declared):
+        hint = "Compute it first, as SELECT …, and give the result as a parameter. What is made of parameters alone may fail before"
+        raise RefusedWithHint("what is made of given values, and may fail before anything is drawn", f"{hint} a number is drawn.")
 
 
 def check_drawn_of_conflict(a: Analysis, write: Written, keys: Collection[str]) -> bool:
@@ -99,6 +112,9 @@ def check_drawn_of_conflict(a: Analysis, write: Written, keys: Collection[str]) 
         raise RefusedWithHint("a row before may decide what is drawn, or whether a row is in conflict", ASKED_FIRST)
     if not names_sequences(a) or not all(one.computed and is_called_where_reached(one.node, signatures) for one in drawing):
         raise RefusedWithHint("something that is not drawn for each row in conflict", ASKED_FIRST)
+    check_planned(a, [one.node for one in write.conflict])
+    if any(strings(m["fields"])[-1] in virtual_columns(relation) for one in drawing for m in messages(one.node) if "fields" in m):
+        raise RefusedWithHint("a virtual column beside something that is drawn", ASKED_FIRST)
     places = [place_of(relation, one.column) for one in drawing]
     words = [one.column for one in write.conflict if "SetToDefault" in one.node]
     if places != sorted(places) or any(_draws(relation.column(name)) is not None for name in words):

@@ -14,8 +14,9 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.split.impossible import RefusedWithHint
 from phiproxy.sql.split.writes.assigned_values import Given
 from phiproxy.sql.split.writes.composed import Span
+from phiproxy.sql.split.writes.derived_columns import gives_rows, virtual_columns
 from phiproxy.sql.split.writes.drawn import beside_drawn, calls_in, is_called_where_reached, is_changing, is_drawn, name_of
-from phiproxy.sql.split.writes.drawn_order import ASKED_FIRST
+from phiproxy.sql.split.writes.drawn_order import ASKED_FIRST, check_planned
 from phiproxy.sql.split.writes.merge_clauses import Merge, When
 from phiproxy.sql.split.writes.merge_source import column_names, derived_values
 from phiproxy.sql.split.writes.returned_beside import reference_span
@@ -80,6 +81,8 @@ def check_reached(a: Analysis, merge: Merge, values: Sequence[Given]) -> frozens
     → refused 0A000
     """
     signatures, numbers = a.context.catalog.signatures, set[int]()
+    if any(is_drawn(value.node) for value in values):
+        check_planned(a, [when.node for when in merge.whens])
     for value in values:
         if not is_drawn(value.node):
             continue
@@ -99,7 +102,11 @@ def _with_given(a: Analysis, merge: Merge, tree: Any) -> Any:
     if "ColumnRef" in tree:
         names = strings(tree["ColumnRef"]["fields"])
         of_target = len(names) == 2 and names[0] == merge.target.label
-        return tree if of_target else _given_for(a, merge.body["sourceRelation"], names[-1], tree)
+        if of_target or len(names) == 1:
+            virtual = virtual_columns(merge.target.relation)
+            if of_target or names[-1] in virtual:
+                return virtual.get(names[-1], tree)
+        return _given_for(a, merge.body["sourceRelation"], names[-1], tree)
     return {key: _with_given(a, merge, value) for key, value in tree.items()}
 
 
@@ -111,7 +118,7 @@ def _given_for(a: Analysis, source: Node, name: str, column: Node) -> Node:
     signatures = a.context.catalog.signatures
     if kind == "RangeFunction" and signatures is not None:
         called = [calls_in(one) for one in body["functions"]]
-        if all(calls and all(f.rows for f in signatures.functions(name_of(calls[0]))) for calls in called):
+        if all(calls and gives_rows(signatures, name_of(calls[0])) for calls in called):
             return column
     query = only(body["subquery"])[1] if kind == "RangeSubselect" else {}
     if query.get("op", "SETOP_NONE") != "SETOP_NONE" or not {"targetList", "valuesLists"} & set(query) or "withClause" in query:
@@ -142,6 +149,9 @@ def _is_of_tables(a: Analysis, item: Node) -> bool:
         if not _OF_QUERIES.isdisjoint(message):
             return False
         table = message.get("RangeVar")
-        if table is not None and (table["relname"] in own or meant_relation(a, table).kind not in "rp"):
+        if table is None:
+            continue
+        relation = meant_relation(a, table) if table["relname"] not in own else None
+        if relation is None or relation.kind not in "rp" or virtual_columns(relation):
             return False
     return only(item)[0] in ("RangeVar", "JoinExpr")
