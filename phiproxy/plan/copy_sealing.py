@@ -37,7 +37,7 @@ from phiproxy.wire.copy_binary import BinaryCodec
 from phiproxy.wire.copy_csv import CsvCodec
 from phiproxy.wire.copy_rows import Codec, CopyDataError, CopyFormat, Raw, Row, SentRow, in_blocks, missing_or_extra
 from phiproxy.wire.copy_text import TextCodec
-from phiproxy.wire.encodings import UTF8, Encoding, encoding_of
+from phiproxy.wire.encodings import UTF8, Encoding, beside, encoding_of
 from phiproxy.wire.encodings import of_binary as text_of_binary
 
 # Rows are taken and sent on in pieces of this size, so that a client's huge message does not become three huge ones.
@@ -581,7 +581,7 @@ def _let_go(rows: list[Row] | list[SentRow]) -> Steps[None]:
 def _of_data(form: CopyFormat, of_client: Encoding) -> Encoding:
     """Return the encoding of the data: what ENCODING says, but in the binary format, where each value is the client's."""
     named = encoding_of(form.encoding) if form.encoding and form.format != "binary" else None
-    return named or of_client
+    return beside(named, of_client.of_database) if named else of_client
 
 
 def _store(ciphers: Ciphers, column: ProtectedColumn, styles: Styles, *, binary: bool) -> RowStoreFunction:

@@ -3,7 +3,6 @@
 from phiproxy.session.phases import AUTHENTICATING
 from phiproxy.session.replies import relay
 from phiproxy.session.state import State
-from phiproxy.wire.encodings import encoding_of
 from phiproxy.wire.messages import (
     PROTOCOL_3_2,
     decode_parameter_status,
@@ -71,8 +70,8 @@ def parameter_status(session: State, data: bytes, start: int, end: int) -> int:
         if refused is not None:
             session.fatal(refused)
             return end
-    if name == b"client_encoding":
-        session.text.encoding = encoding_of(value.decode("ascii", "replace"))
+    if name in (b"client_encoding", b"server_encoding"):
+        session.text.told(name, value)
     elif name in _STYLES:
         session.styles.told({name.decode(): value.decode("utf-8", "replace")})
     elif name == b"standard_conforming_strings":

@@ -79,7 +79,7 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
         check_references(session, part.effects)
         client_encoding.check(session, touches=part.touches)
     transaction_catalog.check_announced(session, (part.effects for part in parts))
-    client_encoding.check_parts(parts, was_set=session.pending.encoding_set is not None)
+    client_encoding.check_string(session, text, parts)
     styles = session.styles_for(typed=any(p.typed for p in parts))
     _check_styles(parts, styles_set=session.styles.set_in_transaction)
     touches, first = any(p.touches for p in parts), session.groups.executes == 0

@@ -76,6 +76,8 @@ def _prepare(session: State, whole: Callable[[], bytes], sent: Parse, given: byt
     split_write_messages.check(session, plan)
     check_references(session, plan.effects)
     client_encoding.check(session, text, touches=plan.touches)
+    if plan.touches and not isinstance(plan, SplitPlan):  # the engine has read it
+        client_encoding.check_escapes(session, text)
     backslash_escapes.check(session, unchanged=plan.identity and not plan.touches)
     styles = session.styles_for(typed=plan.typed and bool(plan.literals or plan.inline))
     plan.check_literals(styles)

@@ -16,7 +16,7 @@ from phiproxy.plan.counted_subjects import Collected
 from phiproxy.plan.planner import Planner
 from phiproxy.session.pipeline import Expected
 from phiproxy.types.styles import Styles
-from phiproxy.wire.encodings import UTF8, Encoding
+from phiproxy.wire.encodings import UTF8, Encoding, beside, encoding_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,8 +163,17 @@ class TextSettings:
 
     # client_encoding; None for one that is not known here.
     encoding: Encoding | None = UTF8
+    # server_encoding: what the client says must be in it too. Bytes of SQL_ASCII may be anything.
+    database: Encoding = UTF8
     # standard_conforming_strings.
     conforming: bool = True
+
+    def told(self, name: bytes, value: bytes) -> None:
+        """Take client_encoding or server_encoding, of which the server tells in any order."""
+        named = encoding_of(value.decode("ascii", "replace"))
+        if name == b"server_encoding":
+            self.database, named = named or UTF8, self.encoding
+        self.encoding = named and beside(named, self.database)
 
 
 @dataclass(slots=True)

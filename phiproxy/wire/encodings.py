@@ -7,6 +7,7 @@ Those whose codec in Python agrees with the server's tables in every code point,
 import codecs
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from phiproxy.errors import InvalidEncoding, UntranslatableCharacter
 from phiproxy.long_values import LONG_VALUE, PIECE, cut, together
@@ -30,6 +31,11 @@ class Encoding:
 
     name: str
     codec: str
+
+    @property
+    def of_database(self) -> "Encoding":
+        """Return the encoding whose characters only it may have; of most databases that is UTF8, which has all."""
+        return UTF8
 
     def to_utf8(self, text: bytes) -> bytes:
         """Return a text in UTF-8, a long one made in pieces; InvalidEncoding or UntranslatableCharacter as the server would say."""
@@ -136,6 +142,56 @@ class _Tabled(Encoding):
             return complete if complete.isascii() else self._to_utf8(complete)
 
         return read
+
+
+@dataclass(frozen=True, slots=True)
+class _OfOtherDatabase(Encoding):
+    """A client's beside a database's that has fewer characters: the server refuses all others, sealed or not."""
+
+    client: Encoding
+    database: Encoding
+
+    @property
+    def of_database(self) -> Encoding:
+        return self.database
+
+    def to_utf8(self, text: bytes) -> bytes:
+        given = self.client.to_utf8(text)
+        try:
+            self.database.from_utf8(given)
+        except UnicodeDecodeError:
+            raise malformed(self.name) from None
+        return given
+
+    def from_utf8(self, text: bytes) -> bytes:
+        return self.client.from_utf8(text)
+
+    def shown(self, text: bytes) -> bytes:
+        return self.client.shown(text)
+
+    def read(self, text: bytes) -> bytes:
+        return self.client.read(text)
+
+    def reader(self) -> Callable[[bytes, bool], bytes]:
+        of_client, whole = self.client.reader(), codecs.getincrementaldecoder("utf-8")().decode
+
+        def read(chunk: bytes, last: bool) -> bytes:  # noqa: FBT001 - as the codecs' own
+            try:
+                given = whole(of_client(chunk, last), last).encode("utf-8")
+            except UnicodeDecodeError:
+                raise malformed(self.name) from None
+            self.database.from_utf8(given)
+            return given
+
+        return read
+
+
+@cache
+def beside(client: Encoding, database: Encoding) -> Encoding:
+    """Return a client's encoding that has only characters which the database's has too."""
+    if isinstance(client, _OfOtherDatabase):
+        client = client.client
+    return client if database is UTF8 or client is database else _OfOtherDatabase(client.name, client.codec, client, database)
 
 
 def _characters(text: bytes) -> Iterator[bytes]:

@@ -99,18 +99,20 @@ def open_site(
     planned: bool = False,
     types: str = "",
     settings: str = "",
+    encoding: str = "",
 ) -> Iterator[Site]:
     """Set up a site: ``policy`` is policy.yaml with ``{database}``, ``ddl`` the application's own, as it declares it.
 
     ``planned``: the policy's tables are not there yet, a migration through the proxy will make them. ``types`` is what a superuser
     makes in both databases before: what it makes has the same OIDs in both. ``settings`` are more of phiproxy.yaml.
+    ``encoding`` is that of the databases, if it is not UTF8.
     """
     token = secrets.token_hex(4)
     role, service = f"app_{token}", f"phi_{token}"
     password, service_password = secrets.token_urlsafe(12), secrets.token_urlsafe(12)
     server.create_role(role, password)
     server.create_role(service, service_password)
-    plain, sealed = server.create_database(f"plain_{token}"), f"sealed_{token}"
+    plain, sealed = server.create_database(f"plain_{token}", encoding=encoding), f"sealed_{token}"
     if types:
         with server.connect(plain) as conn:
             conn.execute(types)
