@@ -232,8 +232,7 @@ class Session(State):
     def _client_loop(self, *, tried: bool) -> Need | None:
         frames = self.client_frames
         self.later = False
-        if self.now >= self.acting_until:
-            self.see()  # what was said before the time was over, and waited, is answered behind it
+        self._see_end()
         fenced = self._fenced
         while not self.blocked and self.phase not in (TERMINATED, CLOSED) and (tried or not self._passes_all(fenced=fenced)):
             tried = False
@@ -268,6 +267,11 @@ class Session(State):
                 frames.advance(end)
             self._taken()
         return None
+
+    def _see_end(self) -> None:
+        """See who acts where a reason's or a token's time is over: what was said before, and waited, is answered behind it."""
+        if self.now >= self.acting_until:
+            self.see()
 
     def _passes_all(self, *, fenced: bool) -> bool:
         """Let the client's messages go the fast path, as far as they do; True when no handler is to be asked about the rest now."""
