@@ -46,8 +46,8 @@ def refusal(statement: str, view: View = VIEW, planner: Planner = PLANNER) -> Ph
     raise AssertionError("not refused")
 
 
-def columns(statement: str) -> list[str | None]:
+def columns(statement: str, planner: Planner = PLANNER) -> list[str | None]:
     """Return which protected column each result column shows."""
-    plan = PLANNER.statement(statement.encode(), (), VIEW)
+    plan = planner.statement(statement.encode(), (), VIEW)
     assert plan.columns is not None
     return [None if r is None else r.column.name for r in plan.columns.reveals]

@@ -14,6 +14,7 @@ from tests.sql.ask import VIEW, ask, columns, tag
 from tests.sql.writes.test_assignment import rows
 
 T = '"public".patients'
+NEWER = Planner(PROTECTION, dataclasses.replace(CATALOG, server_version=170000), Ciphers(Keyring(lambda: 0.0)))
 
 
 def test_what_is_compared_and_stored_is_an_envelope_and_its_tag() -> None:
@@ -51,11 +52,12 @@ def test_a_row_of_the_source_is_sealed_together_and_branches_are_not() -> None:
     ],
 )
 def test_a_clause_sees_what_postgresql_lets_it_see(clause: str, answer: str) -> None:
-    assert ask(f"MERGE INTO patients p USING visits v ON p.id = v.id {clause}") == answer
+    assert ask(f"MERGE INTO patients p USING visits v ON p.id = v.id {clause}", VIEW, NEWER) == answer
 
 
 def test_returning_lists_the_source_first() -> None:
-    shown = columns("MERGE INTO patients p USING visits v ON p.id = v.id WHEN MATCHED THEN DELETE RETURNING *")
+    merge = "MERGE INTO patients p USING visits v ON p.id = v.id WHEN MATCHED THEN DELETE RETURNING *"
+    shown = columns(merge, NEWER)
     assert shown[2:4] == ["mrn", "diagnosis"]
     assert shown[6:8] == ["ssn", "full_name"]
 
