@@ -41,6 +41,8 @@ class Effects:
     """The name of the statement that EXECUTE runs."""
     fetches: str | None = None
     """The name of the cursor that FETCH or MOVE reads."""
+    skips: bool = False
+    """It shows no row of that: MOVE."""
     declares: str | None = None
     """The name of the cursor that DECLARE opens."""
     holds: bool = False

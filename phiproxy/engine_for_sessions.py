@@ -151,8 +151,8 @@ class Computing:
 
     def results(self, results: Results) -> AsyncIterator[bytes]:
         """Compute, or go on with it, and yield what the client gets."""
-        if results.text:
-            return self._computation.also(results.text, results.result_formats)
+        if results.portal is not None:
+            return self._computation.also(results.text, results.result_formats, results.portal, results.limit)
         if results.suspended:
             return self._computation.more(results.limit)
         values = Values(results.values, results.formats, results.result_formats, results.described)

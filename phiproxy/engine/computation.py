@@ -62,10 +62,10 @@ class Computation:
         async for piece in self._results():
             yield piece
 
-    async def also(self, text: bytes, formats: Sequence[int]) -> AsyncIterator[bytes]:
-        """Run another statement in the transaction of a rest that is ``held``, and yield its results."""
+    async def also(self, text: bytes, formats: Sequence[int], portal: bytes = b"", limit: int = 0) -> AsyncIterator[bytes]:
+        """Run another statement in the transaction of a rest that is ``held``, or go on with it, and yield its results."""
         self._deadline = asyncio.get_running_loop().time() + self._timeout
-        self.conn.send(self._run.also(text, formats))
+        self.conn.send(self._run.also(text, formats, portal, limit))
         async for piece in self._results():
             yield piece
 

@@ -201,11 +201,15 @@ class Run:
         self.suspended = False
         return _execute(limit) + FLUSH
 
-    def also(self, text: bytes, formats: Sequence[int]) -> bytes:
-        """Run another statement in the transaction of a rest that is ``held``."""
+    def also(self, text: bytes, formats: Sequence[int], portal: bytes = b"", limit: int = 0) -> bytes:
+        """Run another statement in the transaction of a rest that is ``held``; an empty one goes on with what is in the portal."""
         self._stages.append(_Stage.REST)
-        bind = encode_bind(Bind(b"", b"", (), [], tuple(formats)))
-        return b"".join((encode_parse(b"", text), bind, _DESCRIBE_PORTAL, _execute(0), SYNC))
+        if not text:
+            return _execute(limit, portal) + SYNC
+        named = b"P" + portal + b"\0"
+        bind = encode_bind(Bind(portal, b"", (), [], tuple(formats)))
+        parts = message(b"C", named), encode_parse(b"", text), bind, message(b"D", named), _execute(limit, portal), SYNC
+        return b"".join(parts)
 
     def end(self) -> bytes:
         """End the transaction of a portal that was executed with a limit, or of a rest that is ``held``."""
@@ -362,8 +366,8 @@ class Run:
         return b"".join((creation, copy, bind, _execute(0), COPY_BEGIN, *rows))
 
 
-def _execute(limit: int) -> bytes:
-    return message(b"E", b"\0" + pack("!I", limit))
+def _execute(limit: int, portal: bytes = b"") -> bytes:
+    return message(b"E", portal + b"\0" + pack("!I", limit))
 
 
 class _Pieces:

@@ -102,7 +102,7 @@ class Computations:
                 self._write()
                 await self._client.drained()
         finally:
-            counters.rows_computed += 0 if need.results.suspended or need.results.text else computation.counted
+            counters.rows_computed += 0 if need.results.suspended or need.results.portal is not None else computation.counted
             counters.engine_seconds += clock.now() - started
 
     def release(self, computations: Sequence[object]) -> None:

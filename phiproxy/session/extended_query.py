@@ -144,10 +144,12 @@ def _bind(session: State, data: bytes, start: int, end: int, portal: bytes, prep
     client_encoding.check(session, touches=plan.touches)
     formats: tuple[int, ...] | None = None
     given: Given | None = None
-    if split_statements.cursor_of(session, plan.effects) is not None:
-        given = Given((), (), slow_work.bound(session, data, start + 5, end).result_formats)
     about: tuple[Noted, ...] = ()
-    if plan.identity and not protected and not are_given(plan.touched.subjects):
+    if (cursor := split_statements.cursor_of(session, plan.effects)) is not None:
+        sent = slow_work.bound(session, data, start + 5, end)
+        given = split_statements.fetch_bound(session, cursor, plan, sent)
+        session.to_server += slow_work.bind_message(session, sent._replace(result_formats=()))
+    elif plan.identity and not protected and not are_given(plan.touched.subjects):
         session.to_server.append(data[start:end])
     else:
         sent = slow_work.bound(session, data, start + 5, end)

@@ -113,7 +113,7 @@ class Results(NamedTuple):
     """Have a rest computed: the values of its parameters, in these formats, and its results, with a ``limit`` so many of them.
 
     ``seconds`` is statement_timeout; ``described``: the client knows the notices of its parser. Of a computation that was suspended
-    only the limit is looked at; ``text`` is another statement in its transaction.
+    only the limit is looked at; ``text`` is another statement in its transaction, in ``portal``, empty to go on with that.
     """
 
     values: Sequence[bytes | None]
@@ -123,6 +123,7 @@ class Results(NamedTuple):
     seconds: float = 0.0
     suspended: bool = False
     text: bytes = b""
+    portal: bytes | None = None
     described: bool = False
 
 

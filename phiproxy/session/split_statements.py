@@ -129,9 +129,8 @@ def bind(session: State, data: bytes, start: int, end: int, portal: bytes, prepa
         description = description_of(session, plan)
     sent = slow_work.bound(session, data, start + 5, end)
     formats = counted_formats(sent, len(description.parameters) if description is not None else plan.inputs)
-    if description is not None and not plan.split.around and len(sent.result_formats) not in (0, 1, len(description.fields)):
-        count, columns = len(sent.result_formats), len(description.fields)
-        raise ParameterCount(f"bind message has {count} result formats but query has {columns} columns")
+    if description is not None and not plan.split.around:
+        _check_columns(sent, description)
     types = description.parameters if description is not None else prepared.oids
     plan.check_in_order(sent.values, formats, types)
     plan.check_moments(sent.values, formats, types)
@@ -185,7 +184,7 @@ def executes(session: State, name: bytes, portal: Portal, limit: int) -> bool:
     cursor = cursor_of(session, portal.plan.effects)
     if cursor is None:
         return False
-    fetch(session, name, portal, cursor)
+    fetch(session, name, portal, cursor, limit)
     return True
 
 
@@ -274,7 +273,23 @@ def cursor_of(session: State, effects: Effects) -> Portal | None:
     return portal if portal is not None and portal.cursor is not None else None
 
 
-def fetch(session: State, name: bytes, portal: Portal, cursor: Portal) -> None:
+def fetch_bound(session: State, cursor: Portal, plan: StatementPlan, sent: Bind) -> Given:
+    """Return what a Bind of FETCH or MOVE gives; the columns are those of the engine's cursor, the server's has none."""
+    split = cursor.cursor
+    assert isinstance(split, SplitPlan)
+    if len(sent.result_formats) > 1 and not plan.effects.skips:
+        _check_columns(sent, description_of(session, split) or description_of(session, described(session, split, ())))
+    return Given((), (), () if plan.effects.skips else sent.result_formats)
+
+
+def _check_columns(sent: Bind, description: Description | None) -> None:
+    """Refuse formats of results for another number of columns."""
+    count, columns = len(sent.result_formats), len(description.fields) if description is not None else 0
+    if count not in (0, 1, columns):
+        raise ParameterCount(f"bind message has {count} result formats but query has {columns} columns")
+
+
+def fetch(session: State, name: bytes, portal: Portal, cursor: Portal, limit: int) -> None:
     """Execute of FETCH or MOVE: the server says whether the cursor is there, then the engine reads from it; Later."""
     check_portal(session, cursor)
     await_turn(session)
@@ -285,7 +300,9 @@ def fetch(session: State, name: bytes, portal: Portal, cursor: Portal) -> None:
         raise CannotBeRun("the cursor cannot be read any more, since a FETCH from it has failed", hint="Declare it again.")
     # In a simple Query a binary cursor gives binary values; else Bind says what it gives.
     formats = (1,) if plan.effects.binary and session.pipeline.silent else given.result_formats
-    results = Results((), (), formats, text=writable(session, portal.plan.text))
+    text = b"" if portal.begun else writable(session, portal.plan.text)
+    results = Results((), (), formats, limit, text=text, portal=writable(session, name))
+    portal.begun = True
     session.computing = Computing(plan, cursor, cursor.computation, results)
     _execute(session, name, Expected(Kind.EXECUTE, touches=True, of_source=True))
 

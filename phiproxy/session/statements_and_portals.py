@@ -75,10 +75,11 @@ class Portal:
     seen_by: object = None
     about: tuple[Noted, ...] = ()
     # Of a split statement: what was given for it; what stands for its session of the engine while that is suspended; whether all
-    # was shown.
+    # was shown. Of a FETCH from a cursor over one: whether the engine has begun with it.
     given: Given | None = None
     computation: object = None
     exhausted: bool = False
+    begun: bool = False
     # Of a cursor over a split query: its plan; the cursor itself is the engine's.
     cursor: StatementPlan | None = None
 

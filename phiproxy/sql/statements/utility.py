@@ -273,7 +273,7 @@ def effects(  # noqa: C901, PLR0912, PLR0915 - one line per kind of statement
     elif kind == "ExecuteStmt":
         result.executes = body["name"]
     elif kind == "FetchStmt":
-        result.fetches = body.get("portalname")
+        result.fetches, result.skips = body.get("portalname"), bool(body.get("ismove"))
     elif kind in ("DoStmt", "CallStmt"):
         result.path_unknown = result.styles_changed = result.encoding = True
         result.catalog_changed = True

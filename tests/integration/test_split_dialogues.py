@@ -1,0 +1,61 @@
+"""What is split, message by message: the same said to both twins, and the same answered, with the positions of errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from tests.fixtures.live import Twins
+from tests.harness.backend import Backend
+from tests.session.frames import SYNC, bind, close, describe, error_fields, execute, parse, query, show_server
+
+SORTED = "SELECT id, upper(full_name) AS name, city FROM patients ORDER BY full_name, id"
+DECLARED = [query("BEGIN"), query(f"DECLARE c SCROLL CURSOR FOR {SORTED}")]
+# Those of the two databases have OIDs of their own.
+_TABLE = re.compile(r"(\(b'[^']*', )[1-9]\d*,")
+
+
+@pytest.fixture(scope="module")
+def backends(all_split_twins: Twins) -> Iterator[tuple[Backend, Backend]]:
+    """Raw connections: straight to the plaintext twin, and through the proxy."""
+    both = Backend(all_split_twins.clinic.plain_dsn), Backend(all_split_twins.clinic.proxy_dsn)
+    yield both
+    for backend in both:
+        backend.close()
+
+
+def heard(frames: Sequence[bytes]) -> list[str]:
+    """Return what must be the same: of errors all but the words, which the proxy signs."""
+    shown = []
+    for frame in frames:
+        if frame[:1] in (b"E", b"N"):
+            fields = error_fields(frame)
+            shown.append(f"{fields['S']} {fields['C']} at {fields.get('P')}")
+        else:
+            shown.append(_TABLE.sub(r"\1oid,", show_server(frame)))
+    return shown
+
+
+FETCHES: dict[str, list[bytes]] = {
+    "formats by column": [parse("FETCH 2 c"), bind(results=(0, 1, 0)), describe(), execute(), SYNC],
+    "formats by column, undescribed": [parse("FETCH 2 c"), bind(results=(1, 0, 0)), execute(), SYNC],
+    "formats of another number of columns": [parse("FETCH 2 c"), bind(results=(0, 1)), describe(), execute(), SYNC],
+    "no such format": [parse("FETCH 2 c"), bind(results=(2,)), execute(), SYNC],
+    "formats of MOVE": [parse("MOVE 1 c"), bind(results=(0, 1)), describe(), execute(), execute(), SYNC, query("FETCH c")],
+    "executed again": [parse("FETCH 1 c"), bind(), execute(), execute(), SYNC, query("FETCH c")],
+    "in parts": [parse("FETCH 4 c"), bind(results=(1,)), execute("", 3), execute("", 1), execute("", 1), SYNC, query("FETCH c")],
+    "in parts, behind one another": [
+        *(query("MOVE ALL c"), parse("FETCH BACKWARD 3 c"), bind(portal="a"), execute("a", 1), parse("FETCH 2 c")),
+        *(bind(portal="b"), execute("b", 1), SYNC, execute("a", 1), execute("b"), execute("a"), SYNC),
+        *(close("a", "P"), parse("FETCH 1 c"), bind(portal="a"), execute("a", 5), SYNC),
+    ],
+    "in a portal of the cursor's name": [parse("FETCH 1 c"), bind(portal="c"), SYNC],
+}
+
+
+@pytest.mark.parametrize("name", FETCHES)
+def test_fetch_from_a_cursor(backends: tuple[Backend, Backend], name: str) -> None:
+    plain, proxied = (heard(backend.says([*DECLARED, *FETCHES[name]])) for backend in backends)
+    assert proxied == plain
