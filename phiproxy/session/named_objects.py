@@ -53,6 +53,11 @@ class KnownNamesOf:
         portal = self._session.names.portals.get(key)
         if portal is None or not portal.plan.touches:
             return None
+        if isinstance(portal.plan, SplitPlan) and portal.cursor is None:
+            raise StatementRefused(
+                "the portal of a statement of which a part is computed over opened rows is not read by FETCH",
+                hint="Execute the portal, or DECLARE a cursor for the query.",
+            )
         check_portal(self._session, portal)
         columns = portal.plan.columns
         return None if columns is None else Columns(columns.reveals, with_values(columns.about, portal.about))

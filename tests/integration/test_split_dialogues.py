@@ -51,6 +51,10 @@ FETCHES: dict[str, list[bytes]] = {
         *(bind(portal="b"), execute("b", 1), SYNC, execute("a", 1), execute("b"), execute("a"), SYNC),
         *(close("a", "P"), parse("FETCH 1 c"), bind(portal="a"), execute("a", 5), SYNC),
     ],
+    "in a portal of its own, as a statement's": [
+        *(parse(SORTED, "s"), bind(statement="s", portal="p"), execute("p", 1), parse("FETCH 2 c"), bind(portal="a")),
+        *(execute("a"), execute("p", 2), close("s"), SYNC),
+    ],
     "in a portal of the cursor's name": [parse("FETCH 1 c"), bind(portal="c"), SYNC],
 }
 
@@ -59,3 +63,19 @@ FETCHES: dict[str, list[bytes]] = {
 def test_fetch_from_a_cursor(backends: tuple[Backend, Backend], name: str) -> None:
     plain, proxied = (heard(backend.says([*DECLARED, *FETCHES[name]])) for backend in backends)
     assert proxied == plain
+
+
+@pytest.mark.parametrize("executed", [(), (execute("p", 1),)])
+@pytest.mark.parametrize("reading", ["FETCH ALL FROM p", "MOVE 1 FROM p"])
+def test_a_portal_is_not_read_as_a_cursor(backends: tuple[Backend, Backend], executed: tuple[bytes, ...], reading: str) -> None:
+    """The server's portal of this name has the source's rows."""
+    bound = [query("BEGIN"), parse(SORTED), bind(portal="p"), *executed, SYNC]
+    for said in ([query(reading)], [parse(reading), bind(), execute(), SYNC]):
+        plain, proxied = (heard(backend.says([*bound, *said])) for backend in backends)
+        refused = proxied.index("ERROR 0A000 at 1")
+        assert plain[:refused] == proxied[:refused]
+        assert proxied[refused + 1 :] == ["ReadyForQuery E"]
+    prepared = [parse(reading, "f"), SYNC, *bound, bind(statement="f"), execute(), SYNC, close("f"), SYNC]
+    plain, proxied = (heard(backend.says(prepared)) for backend in backends)
+    assert any(line.startswith("ERROR 0A000") for line in proxied)
+    assert len([line for line in proxied if "DataRow" in line]) == len(executed)
