@@ -37,7 +37,8 @@ class PhiproxyError(Exception):
 
     ``sqlstate`` is what a PostgreSQL client sees, ``anchor`` the section of ``docs/errors.md`` that explains it, ``hint`` what
     would work, and ``position`` a 1-based character offset into the client's own statement text, or None. ``objects`` are the
-    fields of the message that name what it is about (protocol: s, t, c, d, n), or PostgreSQL's function that says so too (R).
+    fields of the message that name what it is about (protocol: s, t, c, d, n), its detail (D), or PostgreSQL's function that says
+    so too (R).
     """
 
     sqlstate: ClassVar[str] = "XX000"
@@ -80,11 +81,12 @@ class StatementRefused(PhiproxyError, sqlstate="0A000", anchor="err-refused"):
     """The statement may touch a protected column in a way that is not understood (0A000).
 
     ``name`` is the protected name for which a statement is refused as a whole: its position is where the name stands.
-    ``confirmed``: PostgreSQL would surely say so too.
+    ``confirmed``: PostgreSQL would surely say so too. ``placed``: without a position it is about the whole statement.
     """
 
     name: str = ""
     confirmed: bool = False
+    placed: ClassVar[bool] = True
 
 
 class StatementFailed(PhiproxyError, anchor="err-engine"):

@@ -422,7 +422,8 @@ class Planner:
         """Return what is said of a statement that is refused: PostgreSQL's own words, where it would refuse it too."""
         if isinstance(refusal, ValueRefused):
             return refusal
-        refusal.position = refusal.position or char_position(text, _place(text, statement, refusal.name))
+        if refusal.placed:
+            refusal.position = refusal.position or char_position(text, _place(text, statement, refusal.name))
         said = rejection(statement, text, context) if refusal.sqlstate in (*_PERHAPS_WRONG, *_NOT_IN_SIGHT) else None
         if said is not None and refusal.sqlstate in _NOT_IN_SIGHT and not isinstance(said, InvalidColumnReference):
             said = None

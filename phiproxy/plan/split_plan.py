@@ -272,7 +272,7 @@ class SplitPlan(StatementPlan):
 
     def placed_in_source(self, position: int) -> int | None:
         """Return the same of a position in the text of the source."""
-        return None if self.told else self._placed_in(self.split.source, self.split.source_spans, position)
+        return self._placed_in(self.split.source, self.split.source_spans, position)
 
     def _placed_in(self, text: bytes, spans: Sequence[Span], position: int) -> int | None:
         at = _place(spans, len(text.decode("utf-8", "replace")[: position - 1].encode()))

@@ -13,17 +13,18 @@ from phiproxy.plan.named_statements import View
 from phiproxy.plan.split_plan import EngineFacts, SplitPlan, source_oids, source_text, split_plan
 from phiproxy.plan.statement_plan import ScriptPlan, StatementPlan
 from phiproxy.plan.without_engine import WITH_ENGINE, refusal_of
-from phiproxy.sql.context import Context
+from phiproxy.sql.context import Analysis, Context
 from phiproxy.sql.result import Answered, Occurrence, Split, Waiting
+from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.any_kind import split_statement
 from phiproxy.sql.split.around import inner_query, split_around
 from phiproxy.sql.split.clock_constants import asks_clock
 from phiproxy.sql.split.default_expressions import check_defaults
 from phiproxy.sql.split.impossible import Impossible
-from phiproxy.sql.split.prepared import executed_query, explained, is_execute, placeholder, prepared_query, unplaced
+from phiproxy.sql.split.prepared import executed_query, explained, is_execute, placed_in_execute, placeholder, prepared_query
 from phiproxy.sql.split.view_definition import define_view
 from phiproxy.sql.split.writes.assigned_values import keeps
-from phiproxy.sql.text.parse import Statement, parse
+from phiproxy.sql.text.parse import Statement, char_position, parse
 from phiproxy.sql.text.shape import shape_of
 from phiproxy.sql.values.patterns import Like
 from phiproxy.sql.values.uses import Search
@@ -242,18 +243,29 @@ class Splitting:
         try:
             if isinstance(known, SplitPlan) and known.descriptions:
                 types = next(iter(known.descriptions.values())).parameters
-                executed = self._plan(lead + executed_query(statement, text, known.text, types), (), view)
             elif isinstance(known, StatementPlan) and waiting is not None:
                 types = tuple(known.oids[n] if oid is None else oid for n, oid in enumerate(known.described))
-                executed = self._waiting(lead + executed_query(statement, text, known.text, types), (), view, *waiting)
             else:
                 return None
+            query = executed_query(Analysis(text, context, statement, RULES), lead, known.text, types)
+            executed = self._executed(query.text, view, None if isinstance(known, SplitPlan) else waiting)
         except (Impossible, ValueRefused):
             return None
-        if not isinstance(executed, SplitPlan):
+        except StatementRefused as refused:
+            refused.position = refused.position or char_position(text, statement.start)
+            raise
+        if executed is None:
             return None
-        parts = unplaced(executed.split)
+        parts = placed_in_execute(executed.split, query.values)
         return parts, replace(split_plan(text, parts, executed.source, executed.source_types), bound=True, told=True)
+
+    def _executed(self, query: bytes, view: View, waiting: tuple[Waiting, Refusal] | None) -> SplitPlan | None:
+        try:
+            plan = self._plan(query, (), view) if waiting is None else self._waiting(query, (), view, *waiting)
+        except StatementRefused as refused:
+            refused.position = None  # it is one in the query's text
+            raise
+        return plan if isinstance(plan, SplitPlan) else None
 
 
 def _copies(plan: StatementPlan) -> bool:

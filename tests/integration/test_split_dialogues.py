@@ -79,3 +79,50 @@ def test_a_portal_is_not_read_as_a_cursor(backends: tuple[Backend, Backend], exe
     plain, proxied = (heard(backend.says(prepared)) for backend in backends)
     assert any(line.startswith("ERROR 0A000") for line in proxied)
     assert len([line for line in proxied if "DataRow" in line]) == len(executed)
+
+
+# What is prepared, and lists of values: of each type, of wrong ones, and of wrong types.
+EXECUTED: dict[str, tuple[str, ...]] = {
+    "(text) AS SELECT upper(full_name) || $1 FROM patients ORDER BY id": (
+        "'a'", "1", "1.5", "true", "NULL", "DATE '2000-01-01'", "'a'::varchar(2)", "-1", "", "'a', 2",
+    ),
+    "(int) AS SELECT upper(full_name), $1 FROM patients ORDER BY full_name": (
+        "'1'", "'x'", "1.5", "1.7::float8", "true", "99999999999", "'1'::text", "- 5", "1::bool",
+    ),
+    "(date) AS SELECT upper(full_name), $1 FROM patients ORDER BY full_name": (
+        "'2000-01-01'", "TIMESTAMP '2000-01-01 10:00'", "'2000-01-01'::text", "1", "'x'",
+    ),
+    "(boolean) AS SELECT upper(full_name), $1 FROM patients ORDER BY full_name": ("'t'", "0", "'t'::text"),
+    "(uuid, text[]) AS SELECT upper(full_name), $1, $2 FROM patients ORDER BY id": (
+        "'x', '{a}'", "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '{a}'::varchar[]", "NULL, 1", "NULL, '{'",
+    ),
+    "AS SELECT upper(full_name) FROM patients WHERE full_name > $1 AND id > $2 ORDER BY full_name": (
+        "'A', 1", "'\u00c4', /* here */ 'x'", "true, true", "'A', 1::bigint", "1",
+    ),
+    "(text) AS SELECT $1, coalesce($1), q.* FROM (SELECT max(full_name), $1, $1::int FROM patients) q": ("'7'", "'x'"),
+    "(int) AS SELECT upper(ssn), (SELECT $1)::int8, (SELECT $1), CASE id WHEN 1 THEN 2 ELSE $1 END FROM patients ORDER BY 1": (
+        "'7'",
+    ),
+    "AS UPDATE patients SET notes = notes || $1 WHERE id = $2 RETURNING id, notes": (
+        "'A', '1'", "'\u00c4', 'x'", "true, true", "NULL, 1",
+    ),
+    "AS UPDATE patients SET notes = upper($1), visits_count = $2 WHERE id = 1 RETURNING notes": (
+        "'A', 1", "'A', 'x'", "'A', 99999999999", "'A', true",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("prepared", EXECUTED)
+def test_values_of_execute_are_assigned(backends: tuple[Backend, Backend], prepared: str) -> None:
+    said = [query(f"PREPARE q {prepared}")]
+    for values in EXECUTED[prepared]:
+        executed = f"EXECUTE q ({values})" if values else "EXECUTE q"
+        said += [query("BEGIN"), query(f"  {executed}"), query("ROLLBACK")]
+    plain, proxied = (heard(backend.says([*said, query("DEALLOCATE q")])) for backend in backends)
+    assert proxied == plain
+
+
+@pytest.mark.parametrize("shown", ["($1)", '$1 COLLATE "C"', "(SELECT ($1))"])
+def test_execute_of_a_column_whose_name_would_be_another_is_refused(backends: tuple[Backend, Backend], shown: str) -> None:
+    said = [query(f"PREPARE q (text) AS SELECT upper(full_name), {shown} FROM patients"), query("EXECUTE q ('x')")]
+    assert heard(backends[1].says([*said, query("DEALLOCATE q")]))[2] == "ERROR 0A000 at 1"

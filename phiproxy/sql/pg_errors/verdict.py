@@ -1,14 +1,16 @@
 """PostgreSQL's own error for a statement that the proxy refuses, if PostgreSQL would reject it too, by rules for each node."""
 
 from collections import Counter
+from collections.abc import Sequence
 
-from phiproxy.errors import PhiproxyError, StatementRefused
+from phiproxy.errors import DatatypeMismatch, PhiproxyError, StatementRefused
 from phiproxy.policy.signatures import UNKNOWN
 from phiproxy.sql import rules
 from phiproxy.sql.context import Analysis, Context
 from phiproxy.sql.expressions.user_types import note_declared
 from phiproxy.sql.pg_errors import calls, expression_types, operators, whole_statements, writes
-from phiproxy.sql.pg_errors.names_and_signatures import Outputs, Rules, Verdict, first
+from phiproxy.sql.pg_errors.expression_types import type_of
+from phiproxy.sql.pg_errors.names_and_signatures import Level, Outputs, Rules, Verdict, first
 from phiproxy.sql.text.parse import Node, Statement, messages, only
 from phiproxy.types.names import sql_name
 
@@ -91,6 +93,24 @@ def types(a: Analysis, body: Node) -> tuple[Verdict, Outputs]:
     assert a.context.catalog.signatures is not None
     verdict = Verdict(a, a.context.catalog.signatures, RULES)
     return verdict, RULES.queries["SelectStmt"](verdict, body, None)
+
+
+def check_executed(a: Analysis, values: Sequence[Node], wanted: Sequence[int], starts: Sequence[int]) -> None:
+    """Check that the values of an EXECUTE, which begin at these offsets, may be assigned to its parameters; DatatypeMismatch.
+
+    PREPARE q (int) AS …; EXECUTE q (true)
+    → refused 42804
+    """
+    signatures = a.context.catalog.signatures
+    if signatures is None:
+        return
+    verdict = Verdict(a, signatures, RULES)
+    for number, (node, target, start) in enumerate(zip(values, wanted, starts, strict=True), start=1):
+        source = type_of(verdict, node, Level())
+        if not signatures.takes(target, source, "a"):
+            why = f"parameter ${number} of type {signatures.shown(source)} cannot be coerced to the expected type"
+            hint = "You will need to rewrite or cast the expression."
+            raise verdict.error(DatatypeMismatch, f"{why} {signatures.shown(target)}", start, hint)
 
 
 def _judge(a: Analysis, *, sent: bool = False, refused: bool = False) -> Outputs:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
+from typing import NamedTuple
 
 from phiproxy.effects import Effects
 from phiproxy.policy.column_types import by_oid
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.context import Analysis, Context
-from phiproxy.sql.result import Split
+from phiproxy.sql.pg_errors.verdict import check_executed
+from phiproxy.sql.result import Span, Split
 from phiproxy.sql.rules import RULES
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.statements.prepare_and_cursors import inner_statement
-from phiproxy.sql.text.parse import Node, Statement, only, tokens
+from phiproxy.sql.text.parse import Node, Statement, messages, only, parse, tokens
 from phiproxy.sql.text.token_spans import CLOSE, OPEN
 
 
@@ -50,31 +53,87 @@ def is_execute(statement: Statement) -> bool:
     return statement.kind == "ExecuteStmt" or "ExecuteStmt" in body
 
 
-def executed_query(statement: Statement, text: bytes, query: bytes, types: Sequence[int]) -> bytes:
-    """Return a prepared query with the values of an EXECUTE; Impossible where these are no constants.
+class Executed(NamedTuple):
+    """A prepared query with the values of an EXECUTE; ``values`` are these, where they stand in it and in the EXECUTE."""
 
-    For ``ssn LIKE $1`` and ``EXECUTE q ('9%')`` it has ``ssn LIKE CAST('9%' AS text)``.
+    text: bytes
+    values: tuple[Span, ...]
+
+
+def executed_query(a: Analysis, lead: bytes, query: bytes, types: Sequence[int]) -> Executed:
+    """Return a prepared query, behind ``lead``, with the values of an EXECUTE; Impossible where these are no constants.
+
+    For ``ssn LIKE $1`` and ``EXECUTE q ('9%')`` it has ``ssn LIKE CAST('9%' AS text)``. DatatypeMismatch, as PostgreSQL's.
     """
+    statement, text = a.statement, a.text
     values = statement.body.get("params", [])
     if len(values) != len(types) or not all(map(_is_constant, values)):
         raise Impossible("the values of an EXECUTE are no constants")
-    spelled = dict(enumerate(_spelled(statement, text), start=1)) if values else {}
+    spelled = _spelled(statement, text) if values else []
+    check_executed(a, values, types, [start for start, _ in spelled])
     named = {n: by_oid(oid) for n, oid in enumerate(types, start=1)}
-    written, at = [], 0
+    unnamed = _unnamed(query) if values else frozenset()
+    written, at, spans, before = lead, 0, [], ""
     for token in tokens(query):
         if token.name == "PARAM":
             declared = named.get(int(query[token.start + 1 : token.end]))
             if declared is None:
                 raise Impossible("a parameter of a type that has no built-in name")
-            value = spelled[int(query[token.start + 1 : token.end])]
-            written += [query[at : token.start], b"CAST(", value, b" AS ", declared.name.encode(), b")"]
+            start, end = spelled[int(query[token.start + 1 : token.end]) - 1]
+            written += query[at : token.start] + b"CAST("
+            spans.append((len(written), len(written) + end - start, start))
+            written += text[start:end] + b" AS " + declared.name.encode() + b")"
+            if token.start in unnamed:
+                if before == OPEN:
+                    raise Impossible("a parameter in parentheses, as a column without a name")
+                written += b' AS "?column?"'
             at = token.end
-    return b"".join((*written, query[at:]))
+        before = token.name
+    return Executed(written + query[at:], tuple(spans))
 
 
-def unplaced(split: Split) -> Split:
-    """Return a split without places in the client's text, which is another one."""
-    return replace(split, rest=replace(split.rest, spans=()), described=replace(split.described, spans=()))
+def _unnamed(query: bytes) -> frozenset[int]:
+    """Return where parameters begin that are columns without a name, which a cast would have; Impossible for parts of them.
+
+    SELECT $1, coalesce($2, 'x') FROM patients
+    → 7
+    """
+    found = set[int]()
+    for message in messages(parse(query)[0].body):
+        for target in (*message.get("targetList", ()), *message.get("returningList", ())):
+            body = only(target)[1]
+            parameter = _named_by(body["val"]) if "val" in body and "name" not in body else None
+            if parameter is not None and "ParamRef" not in body["val"]:
+                raise Impossible("a part of a parameter is a column without a name")
+            if parameter is not None:
+                found.add(parameter.get("location", 0))
+    return frozenset(found)
+
+
+def _named_by(node: Node) -> Node | None:
+    """Return the parameter from which a column of a result has its name, which is none."""
+    kind, body = only(node)
+    if kind == "CollateClause" or (kind == "A_Indirection" and not any("String" in one for one in body["indirection"])):
+        return _named_by(body["arg"])
+    return body if kind == "ParamRef" else None
+
+
+def placed_in_execute(split: Split, values: Sequence[Span]) -> Split:
+    """Return the split of an executed query with places in the EXECUTE, of which only its values stand in both."""
+    rest, described = (replace(r, spans=_through(r.spans, values)) for r in (split.rest, split.described))
+    write = replace(split.write, spans=_through(split.write.spans, values)) if split.write is not None else None
+    return replace(split, rest=rest, described=described, source_spans=_through(split.source_spans, values), write=write)
+
+
+def _through(spans: Sequence[Span], values: Sequence[Span]) -> tuple[Span, ...]:
+    """Return where the values stand of which spans are known in a query that has them."""
+    found = []
+    for start, end, at in spans:
+        for first, last, given in values:
+            begin, until = max(at, first), min(at + end - start, last)
+            if begin < until:
+                found.append((start + begin - at, start + until - at, given + begin - first))
+    return tuple(found)
 
 
 def _is_constant(node: Node) -> bool:
@@ -86,16 +145,17 @@ def _is_constant(node: Node) -> bool:
     return kind == "A_Const"
 
 
-def _spelled(statement: Statement, text: bytes) -> list[bytes]:
-    """Return the values of an EXECUTE as they are written."""
+def _spelled(statement: Statement, text: bytes) -> list[tuple[int, int]]:
+    """Return where the values of an EXECUTE begin and end."""
     own = [t for t in tokens(text) if statement.start <= t.start < statement.end]
     first = next(i for i, token in enumerate(own) if token.name == OPEN)
-    spelled, depth, start = [], 0, own[first].end
-    for token in own[first + 1 :]:
+    spelled, depth, start, before = [], 0, own[first + 1].start, own[first]
+    for token, behind in pairwise(own[first + 1 :] + own[-1:]):
         if depth == 0 and token.name in ("ASCII_44", CLOSE):
-            spelled.append(text[start : token.start].strip())
-            start = token.end
+            spelled.append((start, before.end))
+            start = behind.start
             if token.name == CLOSE:
                 break
         depth += (token.name in (OPEN, "ASCII_91")) - (token.name in (CLOSE, "ASCII_93"))
+        before = token
     return spelled

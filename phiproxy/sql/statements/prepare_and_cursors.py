@@ -29,9 +29,17 @@ _CURSOR_BINARY, _CURSOR_HOLD = 0x0001, 0x0020
 class WrongNumberOfParameters(StatementRefused, sqlstate="42601"):
     """EXECUTE gives another number of values than its statement takes (42601)."""
 
+    placed = False
+
+    def __init__(self, name: str, expected: int, given: int) -> None:
+        super().__init__(f'wrong number of parameters for prepared statement "{name}"')
+        self.objects = ((ord("D"), f"Expected {expected} parameters but got {given}."),)
+
 
 class UndefinedStatement(StatementRefused, sqlstate="26000"):
     """EXECUTE of what nobody prepared, with values that may be meant for something protected (26000)."""
+
+    placed = False
 
 
 # -- PREPARE -------------------------------------------------------------------------------------------------------------------
@@ -149,12 +157,10 @@ def execute(a: Analysis, body: Node, *, into: bool = False) -> None:
     plan = a.context.names.statement(body["name"]) if a.context.names is not None else None
     if plan is None and any("sval" in message for message in messages(body.get("params", []))):
         # The server would log them with its error.
-        raise UndefinedStatement(f'prepared statement "{body["name"]}" does not exist', position=a.at(_content(a)))
+        raise UndefinedStatement(f'prepared statement "{body["name"]}" does not exist')
     if plan is not None and plan.computed:
-        if len(body.get("params", [])) != plan.inputs:
-            raise WrongNumberOfParameters(
-                f'wrong number of parameters for prepared statement "{body["name"]}"', position=a.at(_content(a))
-            )
+        if (count := len(body.get("params", []))) != plan.inputs:
+            raise WrongNumberOfParameters(body["name"], plan.inputs, count)
         why = "a part of this prepared statement is computed over opened rows, and its values are no constants"
         raise StatementRefused(why, hint="Give constants, or execute it by the driver.", position=a.at(_content(a)))
     if plan is not None:
@@ -170,7 +176,7 @@ def execute(a: Analysis, body: Node, *, into: bool = False) -> None:
         return
     arguments = body.get("params", [])
     if len(arguments) != plan.inputs:
-        raise WrongNumberOfParameters(f'wrong number of parameters for prepared statement "{body["name"]}"', position=position)
+        raise WrongNumberOfParameters(body["name"], plan.inputs, len(arguments))
     operands = [_argument(a, node, use, n, plan.described[n]) for node, (use, n, _) in zip(arguments, plan.outputs, strict=False)]
     extra = [_extra(use, n, source, operands) for use, n, source in plan.outputs[plan.inputs :]]
     if extra:
