@@ -66,7 +66,7 @@ def _told(session: State, front: Expected, fields: list[tuple[int, bytes]], stat
     """Tell the client of the failure of its message: the refusal that was waiting for it, or the server's words."""
     if front.of_source:
         _source_failed(session, front, state)
-    elif state == _CURSOR_STATE and front.refusal is None and _names_split_cursor(session, fields):
+    if state == _CURSOR_STATE and front.refusal is None and _names_split_cursor(session, fields):
         front.refusal, front.substitute = StatementRefused(_CURSOR, hint=_BY_KEY), state
     if type(front.refusal) is WireError and state == front.substitute:  # not of a message that is only malformed
         session.fatal(front.refusal)

@@ -126,3 +126,15 @@ def test_values_of_execute_are_assigned(backends: tuple[Backend, Backend], prepa
 def test_execute_of_a_column_whose_name_would_be_another_is_refused(backends: tuple[Backend, Backend], shown: str) -> None:
     said = [query(f"PREPARE q (text) AS SELECT upper(full_name), {shown} FROM patients"), query("EXECUTE q ('x')")]
     assert heard(backends[1].says([*said, query("DEALLOCATE q")]))[2] == "ERROR 0A000 at 1"
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM visits", "UPDATE visits SET room = 'x'", "UPDATE visits SET diagnosis = upper('x')"])
+@pytest.mark.parametrize("returning", ["", " RETURNING id", " RETURNING upper(diagnosis)"])
+def test_rows_are_not_changed_through_a_split_cursor(backends: tuple[Backend, Backend], change: str, returning: str) -> None:
+    declared = [query("BEGIN"), query("DECLARE c CURSOR FOR SELECT id, upper(diagnosis) FROM visits ORDER BY id FOR UPDATE")]
+    text = f"{change} WHERE CURRENT OF c{returning}"
+    for said in ([query(text)], [parse(text), bind(), execute(), SYNC]):
+        *_, error, ready = backends[1].says([*declared, query("FETCH c"), *said])
+        assert error_fields(error)["C"] == "0A000"
+        assert error_fields(error)["H"].startswith("Fetch the primary key too")
+        assert heard([ready]) == ["ReadyForQuery E"]
