@@ -128,7 +128,7 @@ def test_execute_of_a_column_whose_name_would_be_another_is_refused(backends: tu
     assert heard(backends[1].says([*said, query("DEALLOCATE q")]))[2] == "ERROR 0A000 at 1"
 
 
-@pytest.mark.parametrize("change", ["DELETE FROM visits", "UPDATE visits SET room = 'x'", "UPDATE visits SET diagnosis = upper('x')"])
+@pytest.mark.parametrize("change", ["DELETE FROM visits", "UPDATE visits SET room = 'x'", "UPDATE visits SET mrn = upper('x')"])
 @pytest.mark.parametrize("returning", ["", " RETURNING id", " RETURNING upper(diagnosis)"])
 def test_rows_are_not_changed_through_a_split_cursor(backends: tuple[Backend, Backend], change: str, returning: str) -> None:
     declared = [query("BEGIN"), query("DECLARE c CURSOR FOR SELECT id, upper(diagnosis) FROM visits ORDER BY id FOR UPDATE")]
@@ -138,3 +138,26 @@ def test_rows_are_not_changed_through_a_split_cursor(backends: tuple[Backend, Ba
         assert error_fields(error)["C"] == "0A000"
         assert error_fields(error)["H"].startswith("Fetch the primary key too")
         assert heard([ready]) == ["ReadyForQuery E"]
+
+
+COPIES = {
+    "FROM patients ORDER BY full_name, id": (
+        "", "BINARY", "CSV HEADER FORCE QUOTE *", "(FORMAT csv, HEADER, FORCE_QUOTE (name), DELIMITER ';', NULL 'no')",
+        "(FORMAT binary)", "(FORMAT nothing)", "(FORMAT csv, FORMAT csv)", "(ENCODING 'nothing')", "(ENCODING 'LATIN1')",
+        "(ON_ERROR ignore)", "(HEADER match)", "(FORMAT csv, FORCE_QUOTE (nothing))", "(FORMAT csv, DELIMITER 'ab')",
+        "(FORMAT binary, HEADER)", "(FORMAT text, FORCE_QUOTE (name))",
+        "/* \u00fc */ (FREEZE, FORMAT nothing)",
+    ),
+    "FROM patients p LEFT JOIN (SELECT mrn, diagnosis FROM visits) v ON v.mrn = p.mrn || '' ORDER BY v.diagnosis, p.id LIMIT 3": (
+        "", "(FORMAT csv, HEADER)",
+    ),
+    "FROM patients WHERE full_name || nothing > 'A'": ("", "(FORMAT binary)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("source", COPIES)
+def test_copy_of_what_is_computed(backends: tuple[Backend, Backend], source: str) -> None:
+    copies = [f"COPY (SELECT id, upper(full_name) AS name, city {source}) TO STDOUT {options}" for options in COPIES[source]]
+    said = [part for text in copies for part in (query(text), parse(text), bind(), describe(), execute(), SYNC)]
+    plain, proxied = (heard(backend.says(said)) for backend in backends)
+    assert proxied == plain

@@ -104,6 +104,8 @@ def split_around(statement: Statement, text: bytes, context: Context, inner: Inn
     parts = [lead + rest.parts[0], *rest.parts[1:]]
     parts[-1] += trail
     spans = tuple((start + len(lead), end + len(lead), at) for start, end, at in rest.spans)
+    length = sum(map(len, parts))
+    spans += ((length - len(trail), length, inner.end),)
     return replace(around, rest=Rest(tuple(parts), rest.parameters, spans), write=None)
 
 
