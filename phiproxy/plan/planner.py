@@ -33,7 +33,7 @@ from phiproxy.plan.long_inserts import of_some_rows
 from phiproxy.plan.named_statements import Overlay, View
 from phiproxy.plan.opened_view_rests import SealedViews
 from phiproxy.plan.plan_cache import PlanCache
-from phiproxy.plan.result_columns import SealedAttributes
+from phiproxy.plan.result_columns import SealedAttributes, sealed_attributes
 from phiproxy.plan.rewritten_text import prove, rendered_of
 from phiproxy.plan.search_path import IN_TEMPORARY, divided, joined
 from phiproxy.plan.simple_query_template import SimpleQueryTemplate, simple_query_template
@@ -62,8 +62,7 @@ from phiproxy.sql.rewrite.blank_comments import blank_others
 from phiproxy.sql.split.view_definition import is_over_expressions
 from phiproxy.sql.statements.utility import leaves_aborted, may_show_hidden
 from phiproxy.sql.text.audit_text import visible_shape
-from phiproxy.sql.text.newer_clauses import check_clauses
-from phiproxy.sql.text.newer_numbers import check_numbers
+from phiproxy.sql.text.newer_syntax import check_newer
 from phiproxy.sql.text.parse import Scan, Statement, char_position, decode_text, first_token, messages, parse, too_deep
 from phiproxy.sql.text.rewritten_backslashes import Edit, either_way
 from phiproxy.sql.text.screen import Screen
@@ -100,7 +99,7 @@ class Planner:
         defaulted = ((t, [c for c in t.columns.values() if c.computed_default is not None]) for t in protection.tables)
         self._computed_defaults = [(table.name.lower().encode(), columns) for table, columns in defaulted if columns]
         self._hiding = any(t.hides and not t.columns for t in protection.tables)
-        self.sealed: SealedAttributes = _sealed_attributes(protection, catalog)
+        self.sealed: SealedAttributes = sealed_attributes(protection, catalog)
         own = frozenset(r.schema for r in catalog.relations if not r.schema.startswith("pg_temp_"))
         self.schemas = frozenset((*(catalog.schemas if catalog.schemas is not None else own), catalog.paths))
         self.screen = Screen(protection, catalog)
@@ -491,8 +490,7 @@ class Planner:
         scan = Scan(text)
         try:
             statements = parse(text)
-            check_numbers(scan, self.catalog.server_version)
-            check_clauses(scan, statements, self.catalog.server_version)
+            check_newer(scan, statements, self.catalog.server_version)
         except SyntaxRefused:
             if self.screen.mentions(text):
                 raise
@@ -596,12 +594,3 @@ def _cacheable(answers: Sequence[Answered]) -> bool:
     if not all(m.cacheable for m in answers):
         return False
     return not any(o.literal is not None and not isinstance(o.use, Renew) for m in answers for o in m.occurrences)
-
-
-def _sealed_attributes(protection: Protection, catalog: Catalog) -> SealedAttributes:
-    sealed = set()
-    for table in protection.tables:
-        relation = catalog.by_name.get((table.schema, table.name))
-        if relation is not None:
-            sealed |= {(relation.oid, c.attnum) for c in relation.columns if c.name in table.columns}
-    return frozenset(sealed)

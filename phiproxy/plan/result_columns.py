@@ -18,6 +18,8 @@ from phiproxy.plan.masked_values import shown_masked
 from phiproxy.plan.sealed_rows import Sealed, compile_sealed_rows
 from phiproxy.plan.subjects_of_execution import SubjectOutput, noting, outputs_of
 from phiproxy.plan.value_formats import shown as shown_as
+from phiproxy.policy.catalog import Catalog
+from phiproxy.policy.protection import Protection
 from phiproxy.sql.result import Reveal, Subject
 from phiproxy.types.declared import DeclaredType
 from phiproxy.types.styles import Styles
@@ -178,6 +180,16 @@ def then(first: FieldFunction | None, second: FieldFunction) -> FieldFunction:
 
 
 SealedAttributes = frozenset[tuple[int, int]]
+
+
+def sealed_attributes(protection: Protection, catalog: Catalog) -> SealedAttributes:
+    """Return the protected columns of the tables that are there: (table OID, attnum)."""
+    sealed = set()
+    for table in protection.tables:
+        relation = catalog.by_name.get((table.schema, table.name))
+        if relation is not None:
+            sealed |= {(relation.oid, c.attnum) for c in relation.columns if c.name in table.columns}
+    return frozenset(sealed)
 
 
 def _opener(ciphers: Ciphers, reveal: Reveal, encoding: Encoding, *, binary: bool) -> FieldFunctionOrNull:

@@ -67,6 +67,7 @@ SHAPES = (
     "SELECT id FROM patients WHERE (full_name, id) > ('Ada', 17) ORDER BY full_name, id LIMIT 50",
     "SELECT id, full_name || $1 FROM patients WHERE city = 'x' AND full_name > $2 AND notes = 'y'",
     "SELECT id FROM patients WHERE coalesce(notes, 'x') > 'y' ORDER BY full_name || 'x', 1",
+    "SELECT (SELECT max(id) FROM log WHERE id > 5), notes FROM patients GROUP BY CUBE ((SELECT max(id) FROM log WHERE id > 5), 2)",
     "SELECT 'é1', upper(ssn), CASE WHEN active THEN 'x' ELSE city END FROM patients WHERE id IN (3, 7) OR notes > 'é1'",
     "WITH c AS (SELECT id, ssn FROM patients WHERE city = 'x') SELECT upper(ssn) || current_user FROM c WHERE id <> 3",
     "SELECT a.id FROM patients a WHERE a.city = '1' AND EXISTS (SELECT FROM visits v WHERE v.diagnosis > a.notes AND v.room = 'r')",

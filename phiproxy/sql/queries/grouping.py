@@ -226,6 +226,9 @@ def label(a: Analysis, target: Node, value: Value, name: str | None) -> None:
 
     SELECT nullif(ssn, 'x') FROM patients
     → SELECT CASE WHEN tag(ssn) = tag('x') THEN NULL ELSE ssn END AS "nullif" FROM patients
+
+    SELECT nullif(ssn, 'x') COLLATE "C" FROM patients
+    → SELECT CASE WHEN tag(ssn) = tag('x') THEN NULL ELSE ssn END AS "nullif" FROM patients
     """
     if a.physical or "name" in target:
         return
@@ -236,11 +239,19 @@ def label(a: Analysis, target: Node, value: Value, name: str | None) -> None:
     if name is not None and (_holds_both_sides(a, node) or (a.calls and any(id(m) in a.calls for m in messages(node)))):
         a.rewrite(_label, Step.QUERIES, target=target, name=name)
         return
-    if not isinstance(value, Protected) or not (_is_replaced(a, node) or _is_replaced(a, peel(node)[0])):
+    if not isinstance(value, Protected) or not any(_is_replaced(a, part) for part in _naming(node)):
         return
     if name is None:
         raise unsupported(a, value.column, node)
     a.rewrite(_label, Step.QUERIES, target=target, name=name)
+
+
+def _naming(node: Node) -> Iterator[Node]:
+    """Yield an expression, and those in it from which PostgreSQL may take its name."""
+    while node:
+        yield node
+        kind, body = only(node)
+        node = body.get({"CollateClause": "arg", "TypeCast": "arg", "CaseExpr": "defresult"}.get(kind, ""), {})
 
 
 def _holds_both_sides(a: Analysis, node: Node) -> bool:

@@ -17,7 +17,7 @@ What the engine computes: the rest:
 ``remaining`` is what of the tree the sources do not answer, ``pieces`` the text in which a source stands for what it does.
 
 Whether the engine's answer is PostgreSQL's:
-    same_answers, branches, clock_constants, estimated_calls, default_expressions
+    same_answers, branches, clock_constants, estimated_calls, default_expressions, equal_subqueries
 ``same_answers`` says which functions the engine answers as the server does.
 
 Views over what is computed:

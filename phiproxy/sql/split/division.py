@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,8 +28,6 @@ from phiproxy.sql.text.parse import Node, children, only, strings
 from phiproxy.types.declared import DeclaredType
 
 _ARITHMETIC = frozenset("+-*/%^")
-# A constant or a parameter, or what may be one.
-_GIVEN = re.compile(rb"['$]|(?<![\w\x80-\xff])[0-9]")
 FLAG = SourceColumn(DeclaredType.builtin("bool"))
 _UNKNOWN = SourceColumn(DeclaredType("", 0))
 
@@ -61,19 +58,19 @@ class Joined:
     def key(self, text: bytes) -> object:
         """Return what is the same of two sources that give the same rows; None where they may give others."""
         span, tables = self.source.span, all(item.kind == "RangeVar" for item in self.block.items)
-        known = span is not None and tables and not self.views and not _GIVEN.search(text, *span)
+        known = span is not None and tables and not self.views
         return _key(self.source, text) if known else None
 
 
 def _key(source: Source, text: bytes) -> tuple[object, ...] | None:
     """Return what is the same of two sources that give the same rows; None where they may give others.
 
-    With constants of the client's they are others: a text of the same shape may have others there.
+    Equal constants of the client's are equal in all texts of a shape that are split alike (``split_templates``).
     """
     conditions = tuple(text[part.start : part.end] for part in source.parts)
     odd = bool(source.locking or source.behind or source.before or source.waiting)
     odd = odd or any(part.weaker for part in source.parts) or any(column.written for column in source.columns)
-    if odd or source.span is None or any(map(_GIVEN.search, conditions)):
+    if odd or source.span is None:
         return None
     return text[slice(*source.span)], tuple(column.sql for column in source.columns), conditions
 
@@ -107,6 +104,11 @@ class Division:
     def sources(self) -> list[Source]:
         """All sources, in the order of their columns."""
         return [*(one.source for one in self.own), *(one.source for one in self.joined), *self.value_source]
+
+    def read(self) -> dict[int, object]:
+        """Return which sources are read, by the ids of the queries and tables that they stand for."""
+        every = [*((o.table.body, o.source) for o in self.own), *((j.block.body, j.source) for j in self.joined)]
+        return {id(body): id(self.twins.get(id(source), source)) for body, source in every}
 
     def rows(self, whole: Whole) -> Rows:
         """Return how the rows of the query are those of its source, where it has one only."""

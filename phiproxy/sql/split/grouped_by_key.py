@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.pg_errors.names_and_signatures import Column, Level, Source, resolve
-from phiproxy.sql.split.blocks import column_references, references
+from phiproxy.sql.split.blocks import column_references
 from phiproxy.sql.split.clauses import group_by_end
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.pieces import Replaced
@@ -14,7 +14,6 @@ from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.text.parse import Node, only, strings
 
-_VARYING = frozenset({"A_Const", "ParamRef", "method"})
 _SHOWN = ("targetList", "havingClause", "sortClause", "distinctClause", "windowClause")
 
 
@@ -27,7 +26,6 @@ def grouped_too(whole: Whole, gone: Collection[int]) -> Iterator[Replaced]:
     for body in bodies(whole.body, gone):
         level = whole.verdict.levels.get(id(body))
         if body.get("groupClause") and level is not None:
-            _check_subqueries(whole, body, level, gone)
             added = list(dict.fromkeys(_dependent(whole, body, level)))
             if added and any("GroupingSet" in node for node in body["groupClause"]):
                 raise Impossible("columns may depend on a primary key in each of several groupings")
@@ -36,21 +34,8 @@ def grouped_too(whole: Whole, gone: Collection[int]) -> Iterator[Replaced]:
                 yield Replaced(at, at, (b"".join(b", " + column for column in added),))
 
 
-def _check_subqueries(whole: Whole, body: Node, level: Level, gone: Collection[int]) -> None:
-    """Refuse a grouping by a subquery that is another one wherever it stands: its source has a constant, or is a sample.
-
-    SELECT grouping((SELECT 1 FROM visits)), upper(notes) FROM patients GROUP BY 2, (SELECT 1 FROM visits)
-    → refused 0A000
-    """
-    shown = [message["GroupingFunc"] for message in bodies(body, gone) if "GroupingFunc" in message]
-    inner = [message["subselect"] for message in bodies({"": [body["groupClause"], *shown]}, ()) if "subselect" in message]
-    other = [query for query in inner if any(not _VARYING.isdisjoint(message) for message in bodies(query, ()))]
-    if other and (shown or references(whole.verdict, other, level, whole.protected).sources):
-        raise Impossible("a subquery by which is grouped may be another one wherever it stands")
-
-
 def _dependent(whole: Whole, body: Node, level: Level) -> Iterator[bytes]:
-    keys = [column for node in _entries(body["groupClause"]) if (column := _column(body, node, level)) is not None]
+    keys = [column for node in entries(body["groupClause"]) if (column := _column(body, node, level)) is not None]
     for source in level.sources:
         if source.relation is None or not _is_keyed(source, keys):
             continue
@@ -64,14 +49,14 @@ def _dependent(whole: Whole, body: Node, level: Level) -> Iterator[bytes]:
             yield quote_ident(source.alias, always=True).encode()
 
 
-def _entries(clause: Sequence[Node]) -> Iterator[Node]:
+def entries(clause: Sequence[Node]) -> Iterator[Node]:
     """Yield the entries of GROUP BY, also those in brackets and of grouping sets."""
     for node in clause:
         kind, body = only(node)
         if kind == "GroupingSet":
-            yield from _entries(body.get("content", []))
+            yield from entries(body.get("content", []))
         elif kind == "RowExpr" and body.get("row_format") == "COERCE_IMPLICIT_CAST":
-            yield from _entries(body.get("args", []))
+            yield from entries(body.get("args", []))
         else:
             yield node
 

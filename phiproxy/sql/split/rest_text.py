@@ -9,6 +9,7 @@ from phiproxy.policy.identifiers import quote_ident
 from phiproxy.sql.result import Rest, SourceColumn
 from phiproxy.sql.split import clauses, ctes, order_and_limit
 from phiproxy.sql.split.division import Division, Joined
+from phiproxy.sql.split.equal_subqueries import check_equal, check_values
 from phiproxy.sql.split.grouped_by_key import grouped_too
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.pieces import (
@@ -66,7 +67,7 @@ def described_text(whole: Whole, division: Division | None) -> tuple[Rest, tuple
     replaced = []
     _check_labels(whole)
     named: dict[object, list[str]] = {}
-    typed = typed_tables(whole, ())
+    typed, read = typed_tables(whole, ()), dict[int, object]()
     for table in whole.tables:
         columns = needed(table, names)
         span = table_span(whole.spans, table)
@@ -75,7 +76,9 @@ def described_text(whole: Whole, division: Division | None) -> tuple[Rest, tuple
         if key not in named:
             named[key] = [f"c{len(listed) + n}" for n in range(1, len(columns) + 1)]
             listed += [c.type for c in columns]
+        read[id(table.body)] = key if table.sample is None else table
         replaced += _described_item(whole, table, span, columns, named[key], typed=table.label in typed)
+    check_equal(whole, (), read)
     for body in bodies(whole.body, ()):
         if "lockingClause" in body:
             replaced += [Replaced(*lock, (b"",)) for lock in order_and_limit.without(whole, body, limited=False)]
@@ -119,6 +122,8 @@ def _check_labels(whole: Whole) -> None:
 
 
 def _replaced(whole: Whole, division: Division, typed: frozenset[str]) -> Iterator[Replaced]:
+    check_equal(whole, division.gone, division.read())
+    check_values(whole, division.gone, division.values)
     for own in division.own:
         span = table_span(whole.spans, own.table)
         columns = [TableColumn(c.name, c.name, 0, c.type) for c in own.source.columns]

@@ -68,7 +68,10 @@ class ServerValue(NamedTuple):
     @property
     def key(self) -> bytes:
         """Return what it is told from others by: where it stands, for one that is computed for ``each`` that is written."""
-        return self.written + b" %d" % self.start if self.each else self.written
+        if self.each:
+            return self.written + b" %d" % self.start
+        quoted = b"'" in self.written or b'"' in self.written
+        return self.written if quoted else b"".join(self.written.lower().split()).removeprefix(b"pg_catalog.")
 
 
 def server_values(whole: Whole, gone: Collection[int]) -> tuple[list[ServerValue], set[int]]:

@@ -7,7 +7,7 @@ Without a parse:
     screen, shape, long_constants
 
 What is refused, or read otherwise, whatever it is about:
-    database_renames, visible_comments, rewritten_backslashes, long_names, newer_numbers, newer_clauses
+    database_renames, visible_comments, rewritten_backslashes, long_names, newer_syntax
 
 What others may be told of a text:
     audit_text, log_text, observed_text
