@@ -134,6 +134,11 @@ class Signatures:
         row = self.row(self.base(oid))
         return row.element if row is not None and row.category == "A" else None
 
+    def is_one_column(self, oid: Type) -> bool:
+        """Tell whether what gives this type in FROM has one column: a base type, an enum, a range or a multirange."""
+        row = self.row(oid)
+        return row is not None and row.kind in "berm"
+
     def base(self, oid: Type) -> Type:
         """Return what a domain is over in the end; of any other type itself."""
         row = self.row(oid)

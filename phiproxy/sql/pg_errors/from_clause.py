@@ -6,7 +6,7 @@ from dataclasses import replace
 from phiproxy.errors import DatatypeMismatch, PathNeeded, StatementRefused, UndefinedOperator
 from phiproxy.policy.catalog import CatalogColumn, Relation
 from phiproxy.policy.physical_columns import visible_columns
-from phiproxy.policy.signatures import Type
+from phiproxy.policy.signatures import INT8, Signatures, Type
 from phiproxy.policy.view_rests import is_computed, is_inner
 from phiproxy.sql.pg_errors.expression_types import condition, query, type_of
 from phiproxy.sql.pg_errors.names_and_signatures import Column, Level, Output, Outputs, Source, Verdict, first
@@ -14,11 +14,8 @@ from phiproxy.sql.queries.computed_views import told_types
 from phiproxy.sql.queries.views import columns_of_view
 from phiproxy.sql.resolve.table_columns import TableColumns
 from phiproxy.sql.table_names import target_relation
-from phiproxy.sql.text.parse import Node, children, only, strings
+from phiproxy.sql.text.parse import Node, children, is_plain_call, only, strings
 from phiproxy.sql.writes.assignment import columns_of
-
-# Base types, enums, ranges and multiranges: what gives one of these has one column.
-_SCALARS = frozenset("berm")
 
 
 def from_clause(v: Verdict, items: Sequence[Node], outer: Level | None, target: Source | None = None) -> Level:
@@ -58,11 +55,16 @@ def _sample(v: Verdict, body: Node, left: Level) -> Level:
 
 
 def _function(v: Verdict, body: Node, left: Level) -> Level:
-    """Return a function as a source. Only the column of ``unnest`` is known; over several arrays it is one call for each.
+    """Return a function as a source. Only the columns of ``unnest`` are known; over several arrays it is one call for each.
 
     One that gives a scalar has one column, but PostgreSQL may call it as a parameter of the function: so its name is not known.
     """
     seen = replace(left, barred="functions in FROM", gives_sets=True)
+    arrays = unnested_arrays(v.signatures, body)
+    if arrays is not None:
+        elements = [v.signatures.element_of(type_of(v, array, seen)) for array in arrays]
+        if all(map(v.signatures.is_one_column, elements)):
+            return _of(_unnested(body, elements))
     given, scalar = list[Type](), "coldeflist" not in body
     for entry in (only(node)[1]["items"][0] for node in body["functions"]):
         call = only(entry)[1]
@@ -72,10 +74,34 @@ def _function(v: Verdict, body: Node, left: Level) -> Level:
     named = body.get("alias", {})
     alias = named.get("aliasname", "\0")
     unnested = len(body["functions"]) == 1 and not several and strings(call.get("funcname"))[-1:] == ["unnest"]
-    counted = scalar and all((row := v.signatures.row(one)) is not None and row.kind in _SCALARS for one in given)
+    counted = scalar and all(map(v.signatures.is_one_column, given))
     columns = [Column((strings(named.get("colnames")) or [alias])[0] if unnested else "\0", one) for one in given]
     columns += [Column("\0", None)] if body.get("ordinality") else []
     return _of(Source(alias, tuple(columns if counted else columns[:unnested]), opaque=True, counted=counted))
+
+
+def unnested_arrays(signatures: Signatures, body: Node) -> list[Node] | None:
+    """Return the arrays of a function of FROM that only unnests, also in ROWS FROM; None of any other.
+
+    ``unnest($1::text[], $2::date[]) AS u (a, b)``
+    """
+    arrays = list[Node]()
+    if signatures.own_functions("unnest"):
+        return None
+    for entry in (only(node)[1]["items"][0] for node in body["functions"]):
+        kind, call = only(entry)
+        if kind != "FuncCall" or strings(call["funcname"]) not in (["unnest"], ["pg_catalog", "unnest"]) or not is_plain_call(call):
+            return None
+        arrays += call.get("args", ())
+    return arrays
+
+
+def _unnested(body: Node, elements: Sequence[Type]) -> Source:
+    named = body.get("alias", {})
+    alias = named.get("aliasname", "unnest")
+    columns = [Column(alias if len(elements) == 1 else "unnest", one) for one in elements]
+    columns += [Column("ordinality", INT8)] if body.get("ordinality") else []
+    return _renamed(Source(alias, tuple(columns)), strings(named.get("colnames")))
 
 
 def table(v: Verdict, body: Node, *, target: bool = False) -> Source:

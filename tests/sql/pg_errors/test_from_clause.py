@@ -21,6 +21,11 @@ from tests.sql.pg_errors.ask import said
         ("SELECT q.x + true FROM patients p, LATERAL (SELECT p.id AS x) q", "integer + boolean"),
         ("SELECT born + true FROM stays", "date + boolean"),
         ("SELECT 1 FROM patients, unnest(ARRAY[ssn + true]) u", "text + boolean"),
+        ("SELECT u.a + true FROM patients, unnest(ARRAY[ssn], ARRAY[1]) u (a, b)", "text + boolean"),
+        ("SELECT u.unnest + true FROM patients, unnest(ARRAY[ssn]) WITH ORDINALITY u (unnest)", "text + boolean"),
+        ("SELECT ordinality + true FROM patients, unnest(ARRAY[ssn]) WITH ORDINALITY", "bigint + boolean"),
+        ("SELECT n + true FROM patients, ROWS FROM (unnest(ARRAY[ssn]), unnest(ARRAY[1])) WITH ORDINALITY u (a, b, n)",
+         "bigint + boolean"),
     ],
 )
 def test_a_column_has_its_type(query: str, words: str) -> None:
@@ -32,7 +37,8 @@ def test_a_column_has_its_type(query: str, words: str) -> None:
 @pytest.mark.parametrize(
     "query",
     [
-        "SELECT u.a + 1 FROM patients, unnest(ARRAY[ssn], ARRAY[1]) u (a, b)",
+        "SELECT u.a + 1 FROM patients, ROWS FROM (unnest(ARRAY[ssn]), pairs()) u (a, b)",
+        "SELECT unnest + 1 FROM patients, unnest(ARRAY[ssn], ARRAY[1])",
         "SELECT a + 1 FROM patients, pairs()",
         "SELECT nope.a + 1 FROM patients, nope",
         "SELECT ssn + 1 FROM patients, (SELECT 1 AS ssn) s",

@@ -13,10 +13,11 @@ What they read of the text:
     clauses, merge_clauses, merge_source, inner_write, targets, row_keys, conflict_target
 
 What may flow where:
-    traces, clear_values, clear_leaves, scalar_values, given_in_clear, carried, parts_seen_together, drawn, drawn_order,
+    traces, unnested, clear_values, clear_leaves, scalar_values, given_in_clear, carried, parts_seen_together, drawn, drawn_order,
     drawn_in_with, derived_columns, constant_at_last
-``traces`` finds the columns that an expression is computed of. ``carried`` are values for unprotected columns that an UPDATE
-takes from what the write does not have. ``drawn`` are calls of volatile functions, such as nextval() and random().
+``traces`` finds the columns that an expression is computed of; ``unnested`` are given arrays. ``carried`` are values for
+unprotected columns that an UPDATE takes from what the write does not have. ``drawn`` are calls of volatile functions, such as
+nextval() and random().
 
 What they are put together of:
     composed, composed_select, composition, described, described_merge, returned

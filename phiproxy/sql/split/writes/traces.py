@@ -13,6 +13,7 @@ from phiproxy.sql.pg_errors.names_and_signatures import Level, Source, Verdict, 
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.same_answers import AT_EACH_CALL
 from phiproxy.sql.split.writes.parts_seen_together import given_at, names_sequences
+from phiproxy.sql.split.writes.unnested import unnested_rows
 from phiproxy.sql.text.parse import Node, children, is_node, is_plain_call, only, strings
 
 Key = tuple[int, int]
@@ -70,6 +71,7 @@ class Traces:
     protected: frozenset[tuple[int, int]]
     given: dict[Key, list[Node]] = field(default_factory=dict)
     _queries: dict[int, _Query] = field(default_factory=dict)
+    _unnested: dict[int, Node] = field(default_factory=dict)
     _deciding: set[int] = field(default_factory=set)
     _outputs: dict[Key, Traced] = field(default_factory=dict)
     _steps: int = 0
@@ -100,6 +102,11 @@ class Traces:
                 self._find(body[side], seen, outer)
         for inner in _queries_in({k: v for k, v in body.items() if k not in ("larg", "rarg", "withClause")}):
             self._find(inner, seen, query)
+        for item in _items(body.get("fromClause", ())):
+            rows = unnested_rows(self.verdict.signatures, item)
+            if rows is not None:
+                self._queries[id(rows)] = _Query(rows, seen, query)
+                self._unnested[id(only(item)[1])] = rows
 
     # -- expressions -------------------------------------------------------------------------------------------------------
 
@@ -180,6 +187,8 @@ class Traces:
             return self._reference(strings(body["fields"]), self._level(query), query)
         if kind == "SubLink":
             return self._subquery(body, query)
+        if kind == "TypeCast":
+            return self._expression(body["arg"], query)
         traced = _all(self._expression(child, query) for child in children(body))
         if kind == "FuncCall":
             traced |= self._called(body, query)
@@ -260,6 +269,8 @@ class Traces:
         kind, body = only(item)
         if kind == "RangeSubselect":
             return only(body["subquery"])[1]
+        if kind == "RangeFunction":
+            return self._unnested.get(id(body))
         return owner.ctes.get(body["relname"]) if kind == "RangeVar" and "schemaname" not in body else None
 
     # -- rows --------------------------------------------------------------------------------------------------------------
@@ -416,5 +427,5 @@ def _joins(items: Iterable[Node]) -> Iterator[Node]:
 
 def _label(item: Node) -> str:
     _, body = only(item)
-    name: str = body.get("alias", {}).get("aliasname") or body.get("relname", "")
+    name: str = body.get("alias", {}).get("aliasname") or body.get("relname", "unnest" if "functions" in body else "")
     return name

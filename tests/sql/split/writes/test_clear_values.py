@@ -14,6 +14,10 @@ STORED = {
     " WHEN MATCHED THEN UPDATE SET email = p.u, city = p.city",
     "a given value": f"{GIVEN}{MATCHED} city = s.city",
     "a given value by a condition": f"{GIVEN}WHEN MATCHED AND s.city > 'a' THEN UPDATE SET email = m.email || 'x', city = s.city",
+    "a given array": "MERGE INTO members m USING unnest($1::text[], $2::text[], $3::text[]) AS s (mrn, email, city)"
+    f" ON m.mrn = s.mrn {MATCHED} city = s.city",
+    "a given array by another": "INSERT INTO patients (city, notes) SELECT v.b, upper(v.a)"
+    " FROM unnest($1::text[], $2::text[]) v (a, b) WHERE v.a LIKE 'x%' ORDER BY v.a",
     "a given key": "MERGE INTO members m USING (VALUES ($1::int, $2)) AS s (id, email) ON m.id = s.id"
     " WHEN MATCHED THEN UPDATE SET email = m.email || s.email WHEN NOT MATCHED THEN INSERT (id, email) VALUES (s.id, s.email)",
 }
@@ -60,6 +64,23 @@ NAMED = [
     "SELECT max(x.city), max(x.notes) FROM (SELECT city, notes FROM patients ORDER BY ssn LIMIT 1) x",
     "SELECT city, notes || '' FROM patients UNION SELECT city, upper(ssn) FROM patients",
     "SELECT v.a, upper(v.a) FROM (VALUES ($1)) v (a)",
+    "SELECT v.a, upper(v.a) FROM unnest($1::text[]) v (a)",
+    "SELECT v.b, upper(v.a) FROM unnest($1::text[], $1::text[]) v (a, b)",
+    "SELECT u.b, upper(v.a) FROM unnest($1::text[]) v (a), unnest($1::text[]) u (b)",
+    "SELECT v.b, upper(v.a) FROM unnest('{x}'::text[], '{x}'::text[]) v (a, b)",
+    "SELECT v.b, upper(v.a) FROM unnest(ARRAY['x'], ARRAY['y', 'x']) v (a, b)",
+    "SELECT v.b, upper(v.a) FROM unnest($1::text[], $2::text[]) v (a, b) WHERE v.a = v.b",
+    "SELECT v.b, upper(v.a) FROM unnest($1::text[], $2::text[]) v (a, b) JOIN patients p ON p.ssn = v.b",
+    "SELECT v.b, upper(v.a) FROM unnest($1::text[], $2::text[]) v (a, b) WHERE EXISTS (SELECT FROM patients p WHERE p.ssn = v.b)",
+    "SELECT v::text, upper(v.a) FROM unnest($1::text[], $2::text[]) v (a, b)",
+    "SELECT to_jsonb(v)->>'a', upper(v.a) FROM unnest($1::text[], $2::text[]) v (a, b)",
+    "SELECT ($1::text[])[v.o], upper(v.a) FROM unnest($1::text[]) WITH ORDINALITY v (a, o)",
+    "SELECT max(v.a) OVER (), upper(v.a) FROM unnest($1::text[]) v (a)",
+    "SELECT unnest($1::text[]), upper(unnest($1::text[]))",
+    "SELECT q.z, upper(v.a) FROM unnest($1::text[], $2::text[]) v (a, b), LATERAL unnest(ARRAY[v.a]) q (z)",
+    "SELECT string_agg(v.b, ','), max(v.a) FROM unnest($1::text[], $2::text[]) v (a, b) GROUP BY v.a",
+    "SELECT left(b, 1), upper(a) FROM (SELECT * FROM unnest($1::text[], $2::text[]) v (a, b)) x (b, c), unnest($3::text[]) y (a)"
+    " WHERE x.b = y.a",
     "SELECT v.a, row_to_json(v)::text || p.ssn FROM patients p, (VALUES ('a', 'b')) v (a, b)",
     "SELECT v.a, (v.*)::text || p.ssn FROM patients p, (VALUES ('a', 'b')) v (a, b)",
     "SELECT v.a, (SELECT max(v.a || ssn) FROM patients) FROM (VALUES ('a', 'b')) v (a, b)",

@@ -54,6 +54,10 @@ SECRETS = {
     "SELECT count(*) FROM patients p JOIN log l ON l.msg = p.ssn": "!",
     "SELECT count(*) FROM generate_series(1, 3) g": ".",
     "SELECT count(*) FROM pairs()": "!",
+    "SELECT a, b, n FROM unnest('{a}'::text[], '{1}'::int[]) WITH ORDINALITY u (a, b, n)": "...",
+    "SELECT a, b, n FROM patients, LATERAL unnest(ARRAY[ssn], ARRAY[city]) WITH ORDINALITY u (a, b, n)": "!..",
+    "SELECT count(*) FROM patients, LATERAL unnest(string_to_array(ssn, ' ')) u": "!",
+    "SELECT a, b FROM ROWS FROM (unnest('{a}'::text[]), pairs()) u (a, b)": "!!",
     "SELECT random(), now(), current_date, read_ssn(1), setval('s', 1), nextval('s')": "...!..",
     "SELECT CASE WHEN active THEN 'a' END, CASE WHEN ssn = '' THEN 'a' END, row_to_json(p), p.* IS NULL FROM patients p": ".!!!",
 }
@@ -75,6 +79,16 @@ def test_given_values_are_told_by_the_outputs_in_which_they_stand() -> None:
     assert (id(traces.body), 1) in texts
     assert not cities & texts
     assert {key for key in traces.given if key in cities} == cities
+
+
+def test_each_array_that_is_unnested_is_an_output_of_its_own() -> None:
+    items = "unnest($1::text[], $2::text[]) u (a, b), unnest($3::text[]) WITH ORDINALITY x (u, n)"
+    traces = traces_of(f"SELECT u.b, upper(u.a), x.n, upper(x.u) FROM {items}")
+    outputs = [traces.output(traces.body, n) for n in range(4)]
+    assert not any(one.secret for one in outputs)
+    *texts, numbers, others = ({key for key in one.given if key[0] != id(traces.body)} for one in outputs)
+    assert [len(one) for one in (*texts, numbers, others)] == [1, 1, 0, 1]
+    assert len({*texts[0], *texts[1], *others}) == 3
 
 
 def test_so_many_expressions_that_they_are_not_traced() -> None:
