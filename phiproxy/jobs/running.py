@@ -56,6 +56,7 @@ class Undone(ConfigError):
         super().__init__(
             f"{phase}: {len(rows)} rows could not be done:\n{listed}", hint="all others are done; put these right, and resume"
         )
+        self.phase = phase
         self.rows = rows
 
 
