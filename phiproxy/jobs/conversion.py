@@ -23,7 +23,7 @@ from phiproxy.plan.split_plan import EngineFacts
 from phiproxy.policy.bind import bind
 from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.column_states import as_if_sealed, column_states
-from phiproxy.policy.identifiers import quote_ident, shown_expression
+from phiproxy.policy.identifiers import quote_ident, shown_expression, yaml_text
 from phiproxy.policy.model import Policy
 from phiproxy.policy.physical_columns import hidden_name, is_hidden, shadow_name, tag
 from phiproxy.policy.physical_documents import indexable
@@ -182,8 +182,9 @@ class _Looking:
             if table.tags.columns:
                 gets = f"{table.label} gets {', '.join(table.tags.columns)}, for foreign keys or row-level security"
                 self.notes.append(f"{gets}: a rewrite, for which everybody waits, for 2 s at most without --lock-tables")
-        self.obstacles += refusals(self.dependents, self.converter)
-        for each in self.dependents:
+        refused = refusals(self.dependents, self.converter)
+        self.obstacles += refused.values()
+        for each in (each for each in self.dependents if each.label not in refused):
             computes = not opening and each.view is not None and self.physical.computes(each.view.oid)
             read = ": from then on the engine computes it, and it is written through no more" if computes else ""
             self.notes.append(f"{each.label} is converted with it{read}")
@@ -505,7 +506,12 @@ def _of_column(relation: Relation, column: ProtectedColumn, own: PhysicalColumn,
     if imported and own.type_name.partition("(")[0] not in ("bytea", "text", "character varying"):
         obstacles.append(f"{column.label} is {own.type_name}: what another scheme has encrypted is bytea or text")
     elif not imported and (stored.type_oid, stored.typmod) != (column.type.oid, column.type.typmod):
-        obstacles.append(f"{column.label} is {own.type_name}, the policy says {column.type.name}")
+        table = f"{quote_ident(relation.schema)}.{quote_ident(relation.name)}"
+        alter = f"ALTER TABLE {table} ALTER COLUMN {quote_ident(column.name)} TYPE {column.type.name}"
+        obstacles.append(
+            f"{column.label} is {own.type_name}, the policy says {column.type.name}, which is registered and stays: {alter};"
+            f" or a new column with `type: {yaml_text(own.type_name)}`"
+        )
     if own.nondeterministic:
         obstacles.append(f"{column.label} has a nondeterministic collation, by which different values are equal: tags cannot be")
     if column.name in relation.partition_key:
