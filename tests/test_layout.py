@@ -19,6 +19,7 @@ OF_NO_MODULE = {
     "commands/test_named_otherwise.py": "jobs over objects of any name, in databases of other encodings",
     "commands/test_new_provider.py": "all that must know of a new kind of KEK",
     "commands/test_new_transform.py": "all that must know of a new index function",
+    "commands/test_texts_of_no_encoding.py": "jobs in a database in SQL_ASCII, over bytes that are not UTF-8",
     "crypto/test_vectors.py": "golden vectors of envelopes, tags and derivations",
     "engine/test_leaks.py": "what a whole engine leaves on disk",
     "index/test_postgres.py": "every function of the floor against PostgreSQL's own",

@@ -1,5 +1,6 @@
 """``phiproxy jobs``, and what the commands that start a job share."""
 
+import json
 import logging
 import os
 import sys
@@ -24,7 +25,7 @@ from phiproxy.errors import ConfigError, ProviderUnavailable
 from phiproxy.jobs.display import display
 from phiproxy.jobs.records import OPEN, Job, Progress, add_job, find_job, set_job_state, stored_jobs
 from phiproxy.jobs.run_or_abort import abort, execute
-from phiproxy.jobs.running import JobSite, end_work, is_worked_on
+from phiproxy.jobs.running import JobSite, Undone, end_work, is_worked_on
 from phiproxy.keys.authenticated_tables import Connection
 from phiproxy.keys.provider import KeyProvider
 from phiproxy.ops.memory import settle_memory
@@ -78,10 +79,20 @@ async def work_on(site: JobSite, job: Job, *, as_json: bool) -> Job:
     with _quiet_library(), display(as_json=as_json) as shown:
         try:
             return await execute(site, job, shown)
+        except Undone as error:
+            if as_json:
+                _tell_undone(job, error)
+            raise
         except psycopg.Error as error:
             raise ConfigError(
                 database_error(site.policy.database, error), hint=f"what is done stays done: phiproxy jobs resume {job.id}"
             ) from None
+
+
+def _tell_undone(job: Job, error: Undone) -> None:
+    """Print which rows could not be done, all of them, as a line of JSON."""
+    undone = [{"row": row, "why": why} for row, why in sorted(error.rows.items())]
+    sys.stdout.write(json.dumps({"job": job.id, "state": "failed", "phase": error.phase, "undone": undone}) + "\n")
 
 
 @contextmanager

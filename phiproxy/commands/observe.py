@@ -14,13 +14,13 @@ from phiproxy.errors import CatalogNeeded, ConfigError, KeyNeeded, PathNeeded, S
 from phiproxy.keys.observations import Counted, Observed, forget_observed, read_observed, wanted_indexes
 from phiproxy.net.catalog_reader import read_catalog
 from phiproxy.observation import observed_of, usual_path
-from phiproxy.ops.first_configuration import yaml_text
 from phiproxy.ops.statement_sources import STATEMENTS, statements_of
 from phiproxy.plan.forecast import Forecast, forecast, forecaster
 from phiproxy.plan.split_plan import EngineFacts
 from phiproxy.policy.bind import bind
 from phiproxy.policy.catalog import Catalog
 from phiproxy.policy.column_states import as_if_sealed
+from phiproxy.policy.identifiers import yaml_text
 from phiproxy.policy.imagined_layout import imagined_layout
 from phiproxy.policy.model import Policy
 from phiproxy.policy.settings import Settings
@@ -128,4 +128,4 @@ def _index_lines(wanted: dict[str, dict[str, int]]) -> Iterable[str]:
         by_use = sorted(wanted[column].items(), key=lambda entry: -entry[1])
         expressions = ", ".join(yaml_text(expression) for expression, _ in by_use)
         sent = ", ".join(f"{number} sent" for _, number in by_use)
-        yield f"  {column}:  indexes: [{expressions}]   # beside those it has; {sent}"
+        yield f"  {yaml_text(column)}:  indexes: [{expressions}]   # beside those it has; {sent}"

@@ -22,5 +22,5 @@ The moment in which one takes the place of the other:
     switching, short_locks
 
 Values:
-    sealed_values, binary_arrays, schemes, openpgp
+    sealed_values, binary_arrays, bytes_of_text, schemes, openpgp
 """

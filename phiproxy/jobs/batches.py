@@ -20,7 +20,7 @@ from psycopg import sql
 from phiproxy.errors import SealError
 from phiproxy.jobs.batch_size import BatchSize
 from phiproxy.jobs.relations import Connection
-from phiproxy.jobs.row_sql import Changed, Row, Scan, Statement
+from phiproxy.jobs.row_sql import Changed, Done, Row, Scan, Statement, Work
 from phiproxy.net.tasks import spawn
 
 RETRY_AFTER: Final = 0.05
@@ -48,13 +48,6 @@ ATTEMPTS: Final = 10
 # Whatever the planner thinks of a large batch, or of how few rows are wanted: a job goes through a table in the order of its key's
 # index. Else it would read and sort for each batch all that is behind the last one.
 _BY_INDEX: Final = ("enable_seqscan", "enable_bitmapscan", "enable_sort", "enable_hashjoin", "enable_mergejoin")
-
-Done = Sequence[bytes | str | None] | SealError | None
-Work = Callable[[Sequence[Row]], Awaitable[Sequence[Done]]]
-"""Takes the rows of a batch and returns for each the new values of ``Scan.sets``, or None where it is to stay as it is.
-
-An error: it cannot be done, and stays as it is; the job says so at its end.
-"""
 
 
 class Batch(NamedTuple):
@@ -106,7 +99,7 @@ class Batches:
     ) -> None:
         self._conn = conn
         self._reading = reading
-        self._scan = scan
+        self._scan = scan.over(conn)
         self._work = work
         self._size = size
         self._after = after
@@ -152,7 +145,7 @@ class Batches:
             await sent.wait()
         done: list[Done] = []
         for begin in range(0, len(rows), SLICE):
-            done += await self._work(rows[begin : begin + SLICE])
+            done += await self._scan.work(rows[begin : begin + SLICE], self._work)
             await asyncio.sleep(0)
         return _Taken(rows, done, time.monotonic() - began)
 
@@ -178,7 +171,7 @@ class Batches:
                     break
             await asyncio.sleep(RETRY_AFTER)
             tried = await self._rows(self._scan.again(left))
-            changes, left = self._sorted(tried, await self._work(tried), wrong), []
+            changes, left = self._sorted(tried, await self._scan.work(tried, self._work), wrong), []
         self._size.took(len(rows), taken.seconds, locked)
         return batch
 
@@ -280,8 +273,7 @@ class Batches:
         return changes
 
     async def _rows(self, statement: Statement) -> list[Row]:
-        width = len(self._scan.key)
-        return [Row(row[:width], row[width:]) for row in await _tuples(self._reading, statement)]
+        return self._scan.rows(await _tuples(self._reading, statement))
 
 
 def _note(changes: Sequence[Changed], positions: Iterable[int], left: list[Row]) -> int:

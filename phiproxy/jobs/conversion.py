@@ -15,7 +15,7 @@ from phiproxy.jobs.dependent_views import converted_views, views_over
 from phiproxy.jobs.dependents import Dependent, definitions_over, refusals
 from phiproxy.jobs.disk import Grown, Need, need_of
 from phiproxy.jobs.physical_definitions import Converter, PhysicalDefinitions, physical_definitions, without_fields
-from phiproxy.jobs.plain_definitions import PlainDefinitions, plain_type
+from phiproxy.jobs.plain_definitions import PlainDefinitions
 from phiproxy.jobs.relations import Connection, Part, TableName, family_of, may_act_as, rows_of
 from phiproxy.jobs.schemes import Decode
 from phiproxy.ops.physical_tables import PhysicalColumn, read_physical
@@ -23,7 +23,7 @@ from phiproxy.plan.split_plan import EngineFacts
 from phiproxy.policy.bind import bind
 from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.column_states import as_if_sealed, column_states
-from phiproxy.policy.identifiers import quote_ident, shown_expression
+from phiproxy.policy.identifiers import quote_ident, shown_expression, yaml_text
 from phiproxy.policy.model import Policy
 from phiproxy.policy.physical_columns import hidden_name, is_hidden, shadow_name, tag
 from phiproxy.policy.physical_documents import indexable
@@ -50,6 +50,8 @@ class ConvertedColumn:
     """Generated columns with its tags, which go with it."""
     source: ProtectedColumn | None = None
     """A document of which other fields are sealed than will be, as it is."""
+    plain_type: str = ""
+    """The type that it has in clear again, as SQL, on the way back."""
 
     @property
     def sealed_names(self) -> list[ColumnName]:
@@ -60,11 +62,6 @@ class ConvertedColumn:
     def opened_names(self) -> list[ColumnName]:
         """The registered names of the fields that are sealed, and in clear then."""
         return [] if self.source is None else _more(self.source, self.column)
-
-    @property
-    def plain_type(self) -> str:
-        """The type that it has in clear, as SQL."""
-        return plain_type(self.column)
 
     @property
     def sealed_type(self) -> str:
@@ -185,8 +182,9 @@ class _Looking:
             if table.tags.columns:
                 gets = f"{table.label} gets {', '.join(table.tags.columns)}, for foreign keys or row-level security"
                 self.notes.append(f"{gets}: a rewrite, for which everybody waits, for 2 s at most without --lock-tables")
-        self.obstacles += refusals(self.dependents, self.converter)
-        for each in self.dependents:
+        refused = refusals(self.dependents, self.converter)
+        self.obstacles += refused.values()
+        for each in (each for each in self.dependents if each.label not in refused):
             computes = not opening and each.view is not None and self.physical.computes(each.view.oid)
             read = ": from then on the engine computes it, and it is written through no more" if computes else ""
             self.notes.append(f"{each.label} is converted with it{read}")
@@ -285,7 +283,9 @@ async def _look_back_at(looking: _Looking, name: TableName, columns: list[Protec
     for column in columns:
         own, relation = physical[name].columns[column.name], members[name]
         generated = tuple(n for slot in column.slots if relation.column(n := hidden_name(column, slot.number)) is not None)
-        converted.append(ConvertedColumn(column, own, own.not_null, await _same(conn, family, column), generated))
+        plain_type = await _plain_type(conn, column, obstacles)
+        same = await _same(conn, family, column)
+        converted.append(ConvertedColumn(column, own, own.not_null, same, generated, plain_type=plain_type))
         notes.append(f"{column.label} becomes {column.type.name} again")
         notes += [f"{field.label} is opened in it" for field in column.with_fields[1:]]
     looking.dependents += await definitions_over(conn, family, [column.name for column in columns])
@@ -303,6 +303,25 @@ async def _look_back_at(looking: _Looking, name: TableName, columns: list[Protec
         name, root.owner, tuple(family), not root.stores, tuple(converted), orders, guards, opening=True, indexes=indexes,
         listed=looking.listed(name),
     )  # fmt: skip
+
+
+async def _plain_type(conn: Connection, column: ProtectedColumn, obstacles: list[str]) -> str:
+    """Return the type that a column has in clear, as SQL; where no hidden column can be of it that is an obstacle."""
+    ((name,),) = await rows_of(conn, "SELECT pg_catalog.format_type(%s::oid, %s::int4)", column.type.oid, column.type.typmod)
+    try:
+        async with conn.transaction():
+            await conn.execute(f"SELECT NULL::{name}".encode())  # as all rows have at first
+    except (psycopg.errors.NotNullViolation, psycopg.errors.CheckViolation) as error:
+        domain = ".".join(quote_ident(part) for part in (error.diag.schema_name or "", error.diag.datatype_name or ""))
+        check = error.diag.constraint_name
+        drop = "NOT NULL" if check is None else f"CONSTRAINT {quote_ident(check)}"
+        obstacles.append(
+            f"{column.label}: {domain} takes no NULL, which all rows have in the hidden column at first; for the time of the job:"
+            f" ALTER DOMAIN {domain} DROP {drop}"
+        )
+    except psycopg.errors.InsufficientPrivilege:
+        obstacles.append(f"{column.label}: the service role may not use {name}; GRANT USAGE ON its SCHEMA, and ON TYPE {name}")
+    return str(name)
 
 
 async def hanging(conn: Connection, tables: Sequence[ConvertedTable]) -> tuple[object, ...]:
@@ -459,8 +478,14 @@ async def _of_parts(conn: Connection, family: list[Part]) -> list[str]:
         if not await may_act_as(conn, part.owner):
             role = quote_ident(part.owner)
             obstacles.append(f"the service role may not alter {part.label}; for the time of the job: GRANT {role} TO …")
+        for (of,) in await rows_of(conn, _OF_TYPE, part.oid):
+            never = f"{part.label} is a table of type {of}, which no column can be added to"
+            obstacles.append(f"{never}: ALTER TABLE {part.label} NOT OF")
         obstacles += await _triggers(conn, part)
     return obstacles
+
+
+_OF_TYPE: Final = "SELECT reloftype::regtype::text FROM pg_catalog.pg_class WHERE oid = %s::oid AND reloftype <> 0"
 
 
 _TRIGGERS: Final = """
@@ -481,7 +506,12 @@ def _of_column(relation: Relation, column: ProtectedColumn, own: PhysicalColumn,
     if imported and own.type_name.partition("(")[0] not in ("bytea", "text", "character varying"):
         obstacles.append(f"{column.label} is {own.type_name}: what another scheme has encrypted is bytea or text")
     elif not imported and (stored.type_oid, stored.typmod) != (column.type.oid, column.type.typmod):
-        obstacles.append(f"{column.label} is {own.type_name}, the policy says {column.type.name}")
+        table = f"{quote_ident(relation.schema)}.{quote_ident(relation.name)}"
+        alter = f"ALTER TABLE {table} ALTER COLUMN {quote_ident(column.name)} TYPE {column.type.name}"
+        obstacles.append(
+            f"{column.label} is {own.type_name}, the policy says {column.type.name}, which is registered and stays: {alter};"
+            f" or a new column with `type: {yaml_text(own.type_name)}`"
+        )
     if own.nondeterministic:
         obstacles.append(f"{column.label} has a nondeterministic collation, by which different values are equal: tags cannot be")
     if column.name in relation.partition_key:

@@ -113,7 +113,7 @@ async def sealed_keys(
         try:
             physical = await converter.definition(text + ("" if key.partitioned else " NOT VALID"))
         except PhiproxyError as refused:
-            obstacles.append(f"foreign key {key.name} of {spelled(key.table)}: {told(refused.message, refused.hint)}; or drop it")
+            obstacles.append(f"foreign key {key.name} of {spelled(key.table)}: {told(refused.message, refused.hint, 'or drop it')}")
             continue
         *pieces, made = [match[2] for match in _PIECE.finditer(physical)] or [physical]
         dependents.append(_dependent(key, made))

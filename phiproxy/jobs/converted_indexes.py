@@ -199,9 +199,12 @@ def _said(converter: Converter, index: StoredIndex) -> str | None:
     return None if refused is None else told(refused.message, refused.hint)
 
 
-def told(message: str, hint: str | None) -> str:
-    """Return a refusal and its hint as one line."""
-    return f"{message}; {hint[0].lower()}{hint[1:]}" if hint else message
+def told(message: str, hint: str | None, instead: str = "") -> str:
+    """Return a refusal, its hint, and what else could be done, as one line; a hint that only says it again is left out."""
+    parts = [message, hint or "", instead]
+    if hint and hint[1:2].islower():
+        parts[1] = hint[0].lower() + hint[1:]
+    return "; ".join(dict.fromkeys(part.removesuffix(".") for part in parts if part))
 
 
 def _answers(index: ConvertedIndex, column: ProtectedColumn, slot: Slot) -> bool:

@@ -170,7 +170,7 @@ async def converted_others(
             try:
                 made = plain_text(other.definition, columns) if opening else await _over_tags(other, converter)
             except PhiproxyError as refused:
-                obstacles.append(f"{other.label}: {told(refused.message, refused.hint)}; or drop it")
+                obstacles.append(f"{other.label}: {told(refused.message, refused.hint, 'or drop it')}")
                 continue
         if made is None:
             obstacles.append(f"{other.label} is over more than tags that are listed; drop it")

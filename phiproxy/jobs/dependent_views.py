@@ -293,7 +293,7 @@ async def _refused(view: StoredView, converter: PhysicalDefinitions, *, opening:
         made = await converter.view(view.stored)
         indexes = [await converter.definition(definition) for definition in view.indexes]
     except PhiproxyError as refused:
-        return [f"{view.label}: {told(refused.message, refused.hint)}; or drop it, with what reads it"]
+        return [f"{view.label}: {told(refused.message, refused.hint, 'or drop it, with what reads it')}"]
     if opening and (made, indexes) != (statement, list(view.indexes)):
         return [f"{view.label}: its stored query is one over sealed values; drop it, and create it again afterwards"]
     if not converter.computes(view.stored.oid):

@@ -80,13 +80,13 @@ def _check(part: Part, name: str, definition: str, comment: str | None, *, valid
     )
 
 
-def refusals(dependents: Iterable[Dependent], converter: Converter) -> list[str]:
-    """Say of each definition that cannot be converted why, and what to do."""
-    obstacles = []
+def refusals(dependents: Iterable[Dependent], converter: Converter) -> dict[str, str]:
+    """Say of each definition that cannot be converted, by its label, why, and what to do."""
+    obstacles = {}
     for dependent in dependents:
         refused = next((r for text in dependent.create if (r := converter.refusal(text)) is not None), None)
         if refused is not None:
-            obstacles.append(f"{dependent.label}: {told(refused.message, refused.hint)}; or drop it")
+            obstacles[dependent.label] = f"{dependent.label}: {told(refused.message, refused.hint, 'or drop it')}"
     return obstacles
 
 

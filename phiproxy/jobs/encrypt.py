@@ -12,7 +12,6 @@ from typing import Any, Final
 import psycopg
 
 from phiproxy.errors import ConfigError
-from phiproxy.jobs.batches import Work
 from phiproxy.jobs.conversion import ConvertedColumn, ConvertedTable, How, Look, look
 from phiproxy.jobs.conversion_sql import (
     settle_not_null,
@@ -27,7 +26,7 @@ from phiproxy.jobs.filling import fill_scan, verify_scan
 from phiproxy.jobs.physical_definitions import physical_definitions
 from phiproxy.jobs.relations import Connection, Part, family_of, rows_of
 from phiproxy.jobs.restored_constraints import restore_keys
-from phiproxy.jobs.row_sql import Scan
+from phiproxy.jobs.row_sql import Scan, Work
 from phiproxy.jobs.running import JobSite, Run
 from phiproxy.jobs.schemes import Decode, decoder
 from phiproxy.jobs.sealed_values import SealedValues, TenantValues

@@ -7,11 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from phiproxy.errors import KeyNeeded, SealError, ValueRefused
-from phiproxy.jobs.batches import Done
 from phiproxy.jobs.conversion import ConvertedColumn, ConvertedTable
 from phiproxy.jobs.conversion_sql import wanted
 from phiproxy.jobs.relations import Part, as_part
-from phiproxy.jobs.row_sql import VERSION, Read, Row, Scan
+from phiproxy.jobs.row_sql import VERSION, Done, Read, Row, Scan
 from phiproxy.jobs.sealed_values import TenantValues
 from phiproxy.long_values import LONG_VALUE
 from phiproxy.plan.document_ciphers import of_binary
@@ -54,7 +53,7 @@ def verify_scan(table: ConvertedTable, part: Part) -> Scan:
 
 def _plain(table: ConvertedTable) -> tuple[Read, ...]:
     names = [c.shadow if table.opening else c.column.name for c in table.columns]
-    return tuple(Read(f"(t.{quote_ident(name)})::text", "text", same=False) for name in names)
+    return tuple(_text(name) for name in names)
 
 
 def _sealed(table: ConvertedTable) -> tuple[Read, ...]:
@@ -62,14 +61,18 @@ def _sealed(table: ConvertedTable) -> tuple[Read, ...]:
     return tuple(
         Read(f"t.{quote_ident(name)}", "bytea", same=False)
         if type_name == "bytea"
-        else Read(f"(t.{quote_ident(name)})::text", "text", same=False)
+        else _text(name)
         for name, type_name in names.items()
     )
 
 
+def _text(name: str) -> Read:
+    return Read(f"(t.{quote_ident(name)})::text", "text", same=False, what=name)
+
+
 def _tenant(table: ConvertedTable) -> tuple[Read, ...]:
     """Return what says whose a row is, where that is to be read (``tenant_rows``)."""
-    return () if table.tenant_by is None else (Read(f"({table.tenant_by})::text", "text", same=False),)
+    return () if table.tenant_by is None else (Read(f"({table.tenant_by})::text", "text", same=False, what="its tenant"),)
 
 
 def _set_types(table: ConvertedTable) -> tuple[str, ...]:

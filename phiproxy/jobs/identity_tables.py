@@ -119,7 +119,7 @@ def scans_of(several: Sequence[Wanted]) -> list[tuple[Scan, list[Tagged]]]:
 def _scan(part: Part, columns: Sequence[Tagged], conditions: Sequence[sql.Composable]) -> Scan:
     types = tuple("jsonb" if column.fields else "bytea" for column in columns)
     names = tuple(column.column.name for column in columns)
-    reads = tuple(Read(f"t.{quote_ident(name, always=True)}", type_) for name, type_ in zip(names, types, strict=True))
+    reads = tuple(Read(f"t.{quote_ident(name, always=True)}", type_, what=name) for name, type_ in zip(names, types, strict=True))
     return Scan(part, reads, names, sql.SQL(" OR ").join(conditions), set_types=types if "jsonb" in types else ())
 
 

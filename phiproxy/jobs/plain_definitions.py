@@ -13,7 +13,6 @@ from phiproxy.policy.condition_sql import condition_sql
 from phiproxy.policy.identifiers import literal, quote_ident
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.policy.view_rests import is_inner, sealed_in
-from phiproxy.types.names import sql_name
 
 _ENVELOPE: Final = re.compile(r"'\\x(f5500101[0-9a-f]+)'::bytea")
 _COMPUTED: Final = re.compile(
@@ -22,12 +21,6 @@ _COMPUTED: Final = re.compile(
 _POSITION: Final = re.compile(r'(?:pg_catalog\.)?"?position"?\(', re.IGNORECASE)
 _NUMBERS: Final = frozenset({"int2", "int4", "int8", "numeric"})
 _NO: Final = re.compile(r"\s*=\s*0")
-
-
-def plain_type(column: ProtectedColumn) -> str:
-    """Return the type that a column has in clear, as SQL."""
-    type_ = column.type
-    return sql_name(type_) if type_.schema or (type_.element is not None and type_.element.schema) else type_.name
 
 
 class PlainDefinitions:

@@ -17,11 +17,10 @@ from phiproxy.documents.field_paths import spell_path
 from phiproxy.documents.stored_leaves import stored_leaves, with_leaves
 from phiproxy.errors import ConfigError, SealError
 from phiproxy.index.spelling import IDENTITY
-from phiproxy.jobs.batches import Done
 from phiproxy.jobs.records import Progress
 from phiproxy.jobs.relations import Identifier, Part, family_of
 from phiproxy.jobs.resealed_definitions import reseal_definitions
-from phiproxy.jobs.row_sql import Read, Row, Scan
+from phiproxy.jobs.row_sql import Done, Read, Row, Scan
 from phiproxy.jobs.running import JobSite, Run, Undone
 from phiproxy.jobs.sealed_values import SealedValues, key_id_of
 from phiproxy.jobs.sight import Sight
@@ -267,7 +266,7 @@ def as_text(value: bytes | str | None) -> str | None:
 
 
 def _scan(part: Part, columns: Sequence[StoredColumn], keys: Iterable[int]) -> Scan:
-    reads = tuple(Read(f"t.{quote_ident(c.name, always=True)}", "jsonb" if c.fields else "bytea") for c in columns)
+    reads = tuple(Read(f"t.{quote_ident(c.name, always=True)}", "jsonb" if c.fields else "bytea", what=c.name) for c in columns)
     types = tuple(read.type_name for read in reads) if any(c.fields for c in columns) else ()
     return Scan(part, reads, tuple(c.name for c in columns), _under(columns, keys), set_types=types)
 

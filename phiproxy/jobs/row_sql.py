@@ -1,17 +1,18 @@
 """Which rows of a relation a job goes through, and the statements by which it does: no value of a row is in their text."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from psycopg import sql
 from psycopg.types.numeric import Int8
 
-from phiproxy.errors import ConfigError
+from phiproxy.errors import ConfigError, SealError
 from phiproxy.jobs.batch_size import MOST_BYTES
 from phiproxy.jobs.binary_arrays import BinaryArray, ByteaArray, TextArray, TidArray, XidArray
-from phiproxy.jobs.relations import Identifier, KeyPart, Part, as_part
+from phiproxy.jobs.bytes_of_text import array_of, bytes_of, from_bytes, has_no_encoding, is_utf8, shown, text_of, to_bytes
+from phiproxy.jobs.relations import Connection, Identifier, KeyPart, Part, as_part
 
 Statement = tuple[sql.Composed, list[Any]]
 """A query and its parameters."""
@@ -22,11 +23,13 @@ class Read(NamedTuple):
 
     ``same``: a row is written only where this is as it was read; of another type than those of ``RAW`` it comes as text. It goes
     back to the server for that: no plaintext may. A row of which the ``VERSION`` is read is found by that, not by its key.
+    ``what`` it is, in messages.
     """
 
     expression: str
     type_name: str
     same: bool = True
+    what: str = ""
 
 
 _FILE: Final = "pg_catalog.oidsend(pg_catalog.pg_relation_filenode(t.tableoid))"
@@ -49,6 +52,12 @@ class Row(NamedTuple):
     values: tuple[Any, ...]
 
 
+Done = Sequence[bytes | str | None] | SealError | None
+Work = Callable[[Sequence[Row]], Awaitable[Sequence[Done]]]
+"""Takes the rows of a batch and returns for each the new values of ``Scan.sets``, or None where it is to stay as it is.
+
+An error: it cannot be done, and stays as it is; the job says so at its end.
+"""
 Changed = tuple[Row, Sequence[bytes | str | None]]
 """A row, and the new values of its columns ``Scan.sets``."""
 
@@ -61,6 +70,8 @@ class Scan:
 
     ``remembered``: the key of a row may be in the registry, and in messages; it may not where it is of a column that is to be
     protected.
+
+    ``as_bytes``: the database's texts are of no encoding.
     """
 
     part: Part
@@ -69,6 +80,39 @@ class Scan:
     wanted: sql.Composable
     remembered: bool = True
     set_types: tuple[str, ...] = ()
+    as_bytes: bool = False
+
+    def over(self, conn: Connection) -> "Scan":
+        """Return it for the database of a connection."""
+        return replace(self, as_bytes=has_no_encoding(conn))
+
+    def rows(self, tuples: Sequence[tuple[Any, ...]]) -> list[Row]:
+        """Return what the server has sent as rows."""
+        width = len(self.key)
+        if self.as_bytes:
+            texts = [True] * width + [read.type_name not in RAW for read in self.reads]
+            tuples = [tuple([text_of(v) if text else v for v, text in zip(row, texts, strict=True)]) for row in tuples]
+        return [Row(row[:width], row[width:]) for row in tuples]
+
+    async def work(self, rows: Sequence[Row], work: Work) -> Sequence[Done]:
+        """Return what becomes of each row, of one with a text that is not UTF-8 that it cannot be done."""
+        if not self.as_bytes:
+            return await work(rows)
+        done: list[Done] = [self._wrong(row) for row in rows]
+        right = [at for at, wrong in enumerate(done) if wrong is None]
+        for at, new in zip(right, await work([rows[at] for at in right]), strict=True):
+            done[at] = new
+        return done
+
+    def _wrong(self, row: Row) -> SealError | None:
+        for read, value in zip(self.reads, row.values, strict=True):
+            if isinstance(value, str) and not is_utf8(value):
+                return SealError(f"{read.what}: its bytes are not UTF-8")
+        return None
+
+    def recorded(self, cursor: tuple[str, ...]) -> tuple[str, ...] | None:
+        """Return a key as the registry may have it; None where it may not, or its texts cannot be there."""
+        return cursor if self.remembered and all(map(is_utf8, cursor)) else None
 
     @property
     def key(self) -> tuple[KeyPart, ...]:
@@ -90,7 +134,7 @@ class Scan:
         if not self.remembered:
             tid = row.values[self.reads.index(VERSION[0])]
             return f"ctid ({int.from_bytes(tid[:4])},{int.from_bytes(tid[4:])})"
-        return ", ".join(f"{part.expression} {value[:40]}" for part, value in zip(self.key, row.key, strict=True))
+        return ", ".join(f"{part.expression} {shown(value[:40])}" for part, value in zip(self.key, row.key, strict=True))
 
     def read(self, after: tuple[str, ...] | None, rows: int) -> Statement:
         """Return the query for at most so many wanted rows behind a key (None: from the first one), in the order of the key.
@@ -100,7 +144,8 @@ class Scan:
         keys = sql.SQL(", ").join(as_part(f"({part.expression})") for part in self.key)
         behind: sql.Composable = sql.SQL("true")
         if after is not None:
-            given = sql.SQL(", ").join(sql.SQL("%s") + as_part(f"::{part.type_name}") for part in self.key)
+            one = sql.SQL(from_bytes("%s") if self.as_bytes else "%s")
+            given = sql.SQL(", ").join(one + as_part(f"::{part.type_name}") for part in self.key)
             behind = sql.SQL("ROW({}) > ROW({})").format(keys, given)
         query = sql.SQL(
             "SELECT {columns} FROM (SELECT {selected}, {length} AS _phi_length, pg_catalog.sum({length})"
@@ -111,7 +156,7 @@ class Scan:
             columns=self._columns, selected=self._selected, length=self._length, keys=keys, behind=behind, table=self._table,
             wanted=self.wanted, limit=sql.Literal(rows), most=sql.Literal(MOST_BYTES),
         )  # fmt: skip
-        return query, list(after or ())
+        return query, [bytes_of(value) if self.as_bytes else value for value in after or ()]
 
     def again(self, rows: Sequence[Row]) -> Statement:
         """Return the query for those of these rows, by their keys, that are still wanted."""
@@ -138,8 +183,8 @@ class Scan:
         """
         rows = [row for row, _ in changes]
         values = self._keys(rows) if self._by_key else []
-        values += [_array(read.type_name, [row.values[n] for row in rows]) for n, read in self._same]
-        values += [_array(self._given_type, [new[n] for _, new in changes]) for n in range(len(self.sets))]
+        values += [self._array(read.type_name, [row.values[n] for row in rows]) for n, read in self._same]
+        values += [self._array(self._given_type, [new[n] for _, new in changes]) for n in range(len(self.sets))]
         return self._waiting if waiting else self._passing, [*values, Int8(len(rows))]
 
     @cached_property
@@ -180,7 +225,7 @@ class Scan:
             unchanged = [as_part(f"({read.expression}) IS NOT DISTINCT FROM v.{_name('s', n)}") for n, read in self._same]
         else:
             joined = [as_part(f"{read.expression} = v.{_name('s', n)}") for n, read in self._same]
-        given, on = _unnested(names, types), sql.SQL(" AND ").join(joined)
+        given, on = self._unnested(names, types), sql.SQL(" AND ").join(joined)
         locked, told, source = sql.Composed([]), "pg_catalog.count(*)", given
         if not waiting:
             lock = "v AS MATERIALIZED (SELECT v.* FROM {} JOIN ONLY {} t ON {} FOR NO KEY UPDATE OF t SKIP LOCKED), "
@@ -229,11 +274,11 @@ class Scan:
         return [_name("k", n) for n in range(len(self.key))]
 
     def _keys(self, rows: Sequence[Row]) -> list[Any]:
-        return [TextArray([row.key[n] for row in rows]) for n in range(len(self.key))]
+        return [self._array("text", [row.key[n] for row in rows]) for n in range(len(self.key))]
 
     @cached_property
     def _given(self) -> sql.Composed:
-        return _unnested(self._key_names, [part.type_name for part in self.key])
+        return self._unnested(self._key_names, [part.type_name for part in self.key])
 
     @cached_property
     def _joined(self) -> sql.Composed:
@@ -241,8 +286,12 @@ class Scan:
 
     @cached_property
     def _selected(self) -> sql.Composed:
-        keys = [as_part(f"({part.expression})::text AS {_name('k', n)}") for n, part in enumerate(self.key)]
-        reads = [as_part(f"{_shown(read)} AS {_name('r', n)}") for n, read in enumerate(self.reads)]
+        sent = to_bytes if self.as_bytes else str
+        keys = [as_part(f"{sent(f'({part.expression})::text')} AS {_name('k', n)}") for n, part in enumerate(self.key)]
+        reads = [
+            as_part(f"{_shown(read) if read.type_name in RAW else sent(_shown(read))} AS {_name('r', n)}")
+            for n, read in enumerate(self.reads)
+        ]
         return sql.SQL(", ").join([*keys, *reads])
 
     @cached_property
@@ -256,6 +305,28 @@ class Scan:
         lengths = [as_part(f"coalesce(pg_catalog.octet_length({_shown(read)}), 0)") for read in long]
         return sql.SQL(" + ").join(lengths) if lengths else sql.SQL("0")
 
+    def _array(self, type_name: str, values: list[Any]) -> BinaryArray:
+        """Return values as they were read: of another type than those of ``RAW`` they are texts."""
+        return _ARRAYS.get(type_name, array_of if self.as_bytes else TextArray)(values)
+
+    def _unnested(self, names: Sequence[str], types: Sequence[str]) -> sql.Composed:
+        """Return ``(SELECT unnest(%b::text[]::int4[]) AS …, generate_series(1, %b) AS _phi_i) AS v``: a row for each element.
+
+        Of ``ROWS FROM (…) WITH ORDINALITY`` the server would store all rows before it takes the first.
+        """
+        columns = sql.SQL(", ").join(
+            [sql.SQL(self._one_of(type_name)) + as_part(f" AS {name}") for name, type_name in zip(names, types, strict=True)]
+        )
+        return sql.SQL("(SELECT {}, pg_catalog.generate_series(1, %b) AS _phi_i) AS v").format(columns)
+
+    def _one_of(self, type_name: str) -> str:
+        doubled = type_name.replace("%", "%%")
+        if type_name in RAW:
+            return f"pg_catalog.unnest(%b::{type_name}[])"
+        if self.as_bytes:
+            return f"{from_bytes('pg_catalog.unnest(%b::bytea[])')}::{doubled}"
+        return f"pg_catalog.unnest(%b::text[]::{doubled}[])"
+
 
 def _name(kind: str, number: int) -> str:
     """Return a name that no column of a table has: what a key's expressions are of they name without the table."""
@@ -267,20 +338,4 @@ def _shown(read: Read) -> str:
     return f"({read.expression}){'::text' if read.same and read.type_name not in RAW else ''}"
 
 
-def _array(type_name: str, values: list[Any]) -> BinaryArray:
-    """Return values as they were read: of another type than those of ``RAW`` they are texts."""
-    return _ARRAYS.get(type_name, TextArray)(values)
-
-
 _ARRAYS: Final[dict[str, Callable[[list[Any]], BinaryArray]]] = {"bytea": ByteaArray, "tid": TidArray, "xid": XidArray}
-
-
-def _unnested(names: Sequence[str], types: Sequence[str]) -> sql.Composed:
-    """Return ``(SELECT unnest(%b::text[]::int4[]) AS …, generate_series(1, %b) AS _phi_i) AS v``: a row for each element.
-
-    Of ``ROWS FROM (…) WITH ORDINALITY`` the server would store all rows before it takes the first.
-    """
-    casts = (f"{type_name}[]" if type_name in RAW else f"text[]::{type_name}[]" for type_name in types)
-    each = (as_part(f"::{cast}) AS {name}") for name, cast in zip(names, casts, strict=True))
-    columns = sql.SQL(", ").join([sql.SQL("pg_catalog.unnest(%b") + one for one in each])
-    return sql.SQL("(SELECT {}, pg_catalog.generate_series(1, %b) AS _phi_i) AS v").format(columns)

@@ -16,11 +16,11 @@ from psycopg import sql
 
 from phiproxy.errors import ConfigError
 from phiproxy.jobs.batch_size import BatchSize
-from phiproxy.jobs.batches import Batch, Batches, Work
+from phiproxy.jobs.batches import Batch, Batches
 from phiproxy.jobs.display import Display
 from phiproxy.jobs.records import Job, Progress, find_job, read_progress, state_of, write_progress
 from phiproxy.jobs.relations import Connection, Identifier, Part, TableName, may_act_as, rows_of
-from phiproxy.jobs.row_sql import Scan
+from phiproxy.jobs.row_sql import Scan, Work
 from phiproxy.jobs.sight import SESSION, JobSite, Sight, become_replica
 from phiproxy.jobs.throttle import Limits, Throttle
 from phiproxy.keys.key_state_changes import notify
@@ -56,6 +56,7 @@ class Undone(ConfigError):
         super().__init__(
             f"{phase}: {len(rows)} rows could not be done:\n{listed}", hint="all others are done; put these right, and resume"
         )
+        self.phase = phase
         self.rows = rows
 
 
@@ -190,8 +191,7 @@ class Run(Sight):
             counts = {**before.counts}
             for name, more in (("read", batch.read), ("written", batch.written)):
                 counts[name] = counts.get(name, 0) + more
-            cursor = batch.cursor if scan.remembered else None
-            progress = replace(before, relation=label, cursor=cursor, counts=counts)
+            progress = replace(before, relation=label, cursor=scan.recorded(batch.cursor), counts=counts)
             if noted is not None:
                 noted(progress)
             await write_progress(conn, self.site.schema, self.job.id, progress)

@@ -12,7 +12,6 @@ import psycopg
 from psycopg import sql
 
 from phiproxy.errors import ConfigError
-from phiproxy.jobs.batches import Work as Filler
 from phiproxy.jobs.conversion import ConvertedTable, Look, hanging, privileges
 from phiproxy.jobs.conversion_sql import prepare, switch
 from phiproxy.jobs.dependents import Dependent, converted, spelled
@@ -20,7 +19,8 @@ from phiproxy.jobs.filling import fill_scan
 from phiproxy.jobs.physical_definitions import Converter
 from phiproxy.jobs.records import Progress, write_progress
 from phiproxy.jobs.relations import Part
-from phiproxy.jobs.row_sql import Row
+from phiproxy.jobs.row_sql import Row, Scan
+from phiproxy.jobs.row_sql import Work as Filler
 from phiproxy.jobs.running import Run
 from phiproxy.jobs.tenant_rows import Values, filling
 from phiproxy.keys.clear_columns import allow_clear, forbid_clear
@@ -237,14 +237,14 @@ async def _seal_rest(run: Run, tables: Sequence[ConvertedTable], values: Values)
 
 
 async def _seal_rest_of(run: Run, table: ConvertedTable, part: Part, work: Filler) -> None:
-    scan = fill_scan(table, part)
+    scan = fill_scan(table, part).over(run.conn)
     sealed = 0
     while True:
-        rows = await _rows(run, scan.read(None, MOST_LEFT), len(scan.key))
+        rows = await _rows(run, scan)
         if not rows:
             return
         changes = []
-        for row, new in zip(rows, await work(rows), strict=True):
+        for row, new in zip(rows, await scan.work(rows, work), strict=True):
             if new is None or isinstance(new, Exception):
                 raise ConfigError(f"{part.label}, {scan.spelled(row)}: {new}", hint="put this right, and resume the job")
             changes.append((row, new))
@@ -254,10 +254,10 @@ async def _seal_rest_of(run: Run, table: ConvertedTable, part: Part, work: Fille
         await run.conn.execute(*scan.write(changes))
 
 
-async def _rows(run: Run, statement: tuple[sql.Composed, list[object]], width: int) -> list[Row]:
+async def _rows(run: Run, scan: Scan) -> list[Row]:
     async with run.conn.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
-        await cursor.execute(*statement, binary=True)
-        return [Row(tuple(row[:width]), tuple(row[width:])) for row in await cursor.fetchall()]
+        await cursor.execute(*scan.read(None, MOST_LEFT), binary=True)
+        return scan.rows(await cursor.fetchall())
 
 
 async def _record(change: Change, tables: Sequence[ConvertedTable], slots: Sequence[tuple[int, int]]) -> None:

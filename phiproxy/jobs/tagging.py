@@ -6,9 +6,8 @@ from phiproxy.crypto.seal import Record
 from phiproxy.documents.field_paths import spell_path
 from phiproxy.documents.stored_leaves import stored_leaves, with_leaves
 from phiproxy.errors import KeyNeeded, PhiproxyError, SealError
-from phiproxy.jobs.batches import Done
 from phiproxy.jobs.identity_tables import Tagged
-from phiproxy.jobs.row_sql import Row
+from phiproxy.jobs.row_sql import Done, Row
 from phiproxy.jobs.sealed_values import SealedValues, TenantValues, key_id_of
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.types.json_types import canonical, parse

@@ -9,10 +9,9 @@ from typing import Final
 
 from phiproxy.documents.stored_leaves import stored_leaves
 from phiproxy.errors import SealError
-from phiproxy.jobs.batches import Done, Work
 from phiproxy.jobs.conversion import ConvertedColumn, ConvertedTable
 from phiproxy.jobs.filling import Filling, Opening, Verifying
-from phiproxy.jobs.row_sql import Row
+from phiproxy.jobs.row_sql import Done, Row, Work
 from phiproxy.jobs.sealed_values import SealedValues, TenantValues, key_id_of
 from phiproxy.types.json_types import parse
 

@@ -25,7 +25,7 @@ from phiproxy.policy.bind import assemble, table_complaints
 from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.column_states import clear_columns, clear_fields
 from phiproxy.policy.column_types import named_type
-from phiproxy.policy.identifiers import literal, quote_ident, shorten
+from phiproxy.policy.identifiers import literal, quote_ident, shorten, yaml_text
 from phiproxy.policy.inheritance import inherited_columns, with_descendants
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.physical_columns import hidden_column, hidden_index, tag
@@ -282,7 +282,7 @@ class _Plan:
         if not indexed:
             return (
                 f"{what} {index.name} over {wanted.label} needs a blind index: "
-                f"add `indexes: [{quote_ident(wanted.name)}]` and run `phiproxy keys init`, or drop it"
+                f"add `indexes: [{yaml_text(quote_ident(wanted.name))}]` and run `phiproxy keys init`, or drop it"
             )
         return None
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from phiproxy.ops.likely_columns import Proposal, shown
-from phiproxy.policy.identifiers import quote_ident
+from phiproxy.policy.identifiers import quote_ident, yaml_text
 from phiproxy.policy.setting_values import Address
 
 ROLE = "phiproxy"
@@ -53,12 +53,6 @@ _POLICY = """\
 database: {quoted}
 deployment: {quoted}  # bound into every stored value: it never changes, also if the database is renamed
 """
-
-
-def yaml_text(text: str) -> str:
-    """Write a text as a YAML scalar: as it is where that is plain, else in double quotes."""
-    plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*(?:\([A-Za-z0-9_]+\))?", text) and text.lower() not in ("true", "false", "null")
-    return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 def _yaml_address(address: Address) -> str:

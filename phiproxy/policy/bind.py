@@ -15,6 +15,7 @@ from phiproxy.policy.column_states import column_states, fields_let_go
 from phiproxy.policy.column_types import by_oid
 from phiproxy.policy.document_columns import may_be_indexed
 from phiproxy.policy.document_listing import listing_complaints
+from phiproxy.policy.identifiers import yaml_text
 from phiproxy.policy.inheritance import family_complaints
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.protection import (
@@ -263,7 +264,8 @@ def _registry_complaint(column: PolicyColumn, registered: RegisteredIdentity | N
     if number is not None and (registered is None or registered.number != number):
         theirs = layout.identities[number].identity
         name = theirs.removeprefix("c:")
-        line = f"add `id: {name!r}`" if theirs.startswith("c:") else f"write `{{domain: {theirs.removeprefix('d:')}}}`"
+        domain = yaml_text(theirs.removeprefix("d:"))
+        line = f"add `id: {yaml_text(name)}`" if theirs.startswith("c:") else f"write `{{domain: {domain}}}`"
         return f"{column.label} is registered as {theirs!r}, the policy makes it {column.identity!r}: {line}"
     if registered is None or number is None:
         return f"{column.label} is not registered: {_INIT}"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.column_states import fields_let_go
-from phiproxy.policy.identifiers import quote_ident, split_identifiers
+from phiproxy.policy.identifiers import quote_ident, split_identifiers, yaml_text
 from phiproxy.policy.inheritance import ancestors, inherited_columns
 from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.protection import Boundary, ColumnName, ProtectedTable, Protection, Refusal
@@ -130,7 +130,7 @@ def _stranger(relation: Relation, column: str) -> Refusal:
 
 
 def _key(schema: str, name: str) -> str:
-    return f"{quote_ident(schema)}.{quote_ident(name)}"
+    return yaml_text(f"{quote_ident(schema)}.{quote_ident(name)}")
 
 
 def clear_entry(schema: str, name: str) -> str:
@@ -139,7 +139,8 @@ def clear_entry(schema: str, name: str) -> str:
 
 
 def _released(sealed: Sealed) -> str:
-    return f"`tables: {{{_key(sealed.relation.schema, sealed.relation.name)}: {{released: [{quote_ident(sealed.column)}]}}}}`"
+    column = yaml_text(quote_ident(sealed.column))
+    return f"`tables: {{{_key(sealed.relation.schema, sealed.relation.name)}: {{released: [{column}]}}}}`"
 
 
 def guarded_tables(policy: Policy, layout: Layout) -> set[tuple[str, str]]:

@@ -4,6 +4,7 @@ An unquoted identifier must be written as PostgreSQL would store it (lower case)
 protect another table than the one its author may have meant.
 """
 
+import json
 import re
 
 _IDENTIFIER = re.compile(r'"((?:[^"]|"")+)"|([a-z_\u0080-\U0010ffff][a-z0-9_$\u0080-\U0010ffff]*)')
@@ -38,6 +39,22 @@ def quote_ident(name: str, *, always: bool = False) -> str:
     if not always and _SAFE.fullmatch(name) and name not in _KEYWORDS:
         return name
     return '"' + name.replace('"', '""') + '"'
+
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*(?:\([A-Za-z0-9_]+\))?")
+_NOT_TEXT = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
+
+
+def yaml_text(text: str) -> str:
+    """Write a text as a YAML scalar, within a list too: as it is where that is plain, else in quotes.
+
+    ``left(ssn,3)`` becomes ``"left(ssn,3)"``, and ``"a: b"``, a name in SQL's quotes, ``'"a: b"'``.
+    """
+    if _PLAIN.fullmatch(text) and text.lower() not in _NOT_TEXT:
+        return text
+    if text.isprintable() and ('"' in text or "\\" in text):
+        return "'" + text.replace("'", "''") + "'"
+    return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def literal(text: str) -> str:

@@ -11,6 +11,7 @@ from phiproxy.errors import ConfigError
 from phiproxy.jobs.recrypt import Choice
 from tests.commands.conftest import Clinic
 from tests.commands.test_check import findings, ready
+from tests.commands.test_filled import fill
 
 NOTHING = {"keys": [], "compromised": False, "older": None, "scope": None, "tenant": None}
 
@@ -46,6 +47,23 @@ def test_a_job_is_listed_when_it_is_over(clinic: Clinic) -> None:
     for command in ("pause", "resume", "abort"):
         assert clinic.run("jobs", command, "1")[0] == 1
         assert "no job 9" in clinic.run("jobs", command, "9")[2]
+
+
+def test_rows_that_could_not_be_done_are_in_json_too(clinic: Clinic) -> None:
+    """All of them, where the text names twenty; each with why."""
+    ready(clinic)
+    fill(clinic, 30)
+    assert clinic.run("keys", "rotate", "--index", "public.patients.ssn", "--later")[0] == 0
+    for arguments in (("reindex", "public.patients.ssn"), ("jobs", "resume", "1")):
+        code, out, err = clinic.run(*arguments, "--json")
+        assert (code, "and 10 more" in err) == (1, True), err
+        *_, last = map(json.loads, out.splitlines())
+        assert {name: last[name] for name in ("job", "state", "phase")} == {
+            "job": 1, "state": "failed", "phase": "filling slot 1 of c:public.patients.ssn",
+        }  # fmt: skip
+        why = "stored value does not open"
+        assert sorted(each["row"] for each in last["undone"]) == sorted(f"public.patients, id {n}" for n in range(1, 31))
+        assert all(each["why"].startswith(why) for each in last["undone"])
 
 
 def test_a_job_that_was_broken_off_is_named(clinic: Clinic) -> None:

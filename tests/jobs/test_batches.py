@@ -14,9 +14,9 @@ from psycopg.conninfo import make_conninfo
 from phiproxy.errors import ConfigError
 from phiproxy.jobs import batches as batches_module
 from phiproxy.jobs.batch_size import BatchSize
-from phiproxy.jobs.batches import FEWEST_OF_STRIPE, STRIPES, Batch, Batches, Work
+from phiproxy.jobs.batches import FEWEST_OF_STRIPE, STRIPES, Batch, Batches
 from phiproxy.jobs.relations import Connection, parts_of
-from phiproxy.jobs.row_sql import VERSION, Read, Row, Scan
+from phiproxy.jobs.row_sql import VERSION, Read, Row, Scan, Work
 from tests.harness.server import PostgresServer
 
 WANTED = sql.SQL("pg_catalog.get_byte(t.v, 0) = 1")

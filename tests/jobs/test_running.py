@@ -23,10 +23,9 @@ from tests.keys.fakes import Site
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from phiproxy.jobs.batches import Done
     from phiproxy.jobs.records import Job
     from phiproxy.jobs.relations import Connection
-    from phiproxy.jobs.row_sql import Row
+    from phiproxy.jobs.row_sql import Done, Row
 
 
 async def test_who_holds_the_lock_works_on_the_job(site: Site) -> None:

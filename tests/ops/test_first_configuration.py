@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from phiproxy.ops.first_configuration import policy_text, role_text, settings_text, yaml_text
+from phiproxy.ops.first_configuration import policy_text, role_text, settings_text
 from phiproxy.ops.likely_columns import propose
+from phiproxy.policy.identifiers import yaml_text
 from phiproxy.policy.load import load_settings
 from phiproxy.policy.setting_values import Address
 from phiproxy.policy.yaml_reader import read_document

@@ -65,7 +65,7 @@ def test_the_generation_changes_with_what_is_bound_and_only_then() -> None:
         (Layout("clinic-test", 0, {}, {}), "public.patients.ssn is not registered: run `phiproxy keys init`"),
         (with_identity(1, slots=()), "public.patients.ssn has no slot for index @: run `phiproxy keys init`"),
         (with_identity(1, type_name="varchar"), "public.patients.ssn is registered as varchar, the policy says text"),
-        (with_identity(1, identity="c:old"), "registered as 'c:old', the policy makes it 'c:public.patients.ssn': add `id: 'old'`"),
+        (with_identity(1, identity="c:old"), "registered as 'c:old', the policy makes it 'c:public.patients.ssn': add `id: old`"),
         (with_identity(1, identity="d:ssn"), "write `{domain: ssn}`"),
     ],
 )

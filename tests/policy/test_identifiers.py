@@ -1,8 +1,9 @@
 """Names in policy keys."""
 
 import pytest
+import yaml
 
-from phiproxy.policy.identifiers import quote_ident, shorten, shown_expression, split_identifiers
+from phiproxy.policy.identifiers import quote_ident, shorten, shown_expression, split_identifiers, yaml_text
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,14 @@ def test_shorten_cuts_between_characters() -> None:
 )
 def test_an_index_expression_as_it_is_written(expression: str, column: str, shown: str) -> None:
     assert shown_expression(expression, column) == shown
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ssn", "no", "On", "a: b", "a # b", "a\nb", "a\tb ", 'a"b', "a'b", "a\\b", "{a}", "é", "- a", "a, b", "%a", "😀", "\x7f"],
+)
+def test_a_name_in_a_list_of_yaml_is_read_as_it_was(name: str) -> None:
+    for text in (name, quote_ident(name), f"left({quote_ident(name)},3)"):
+        assert yaml.safe_load(f"tables: {{{yaml_text(text)}: {{released: [{yaml_text(text)}, b]}}}}") == {
+            "tables": {text: {"released": [text, "b"]}}
+        }

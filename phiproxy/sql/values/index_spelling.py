@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from phiproxy.errors import ConfigError, PhiproxyError
 from phiproxy.index.registered_form import normal
 from phiproxy.index.spelling import Call, Cast, Column, Constant, Expression, write
+from phiproxy.policy.identifiers import yaml_text
 from phiproxy.policy.protection import Slot
 from phiproxy.sql.text.parse import Node, only, parse, strings
 from phiproxy.sql.values.path_steps import constant, path_operator, steps_of, subscripts
@@ -120,6 +121,9 @@ def _expression(text: str) -> Node | None:
 # Written as a call, ``extract('year',born)`` is in no grammar.
 _EXTRACT = re.compile(r"\bextract\('(\w+)',")
 
+# A name in quotes needs others around these in a policy.
+_QUOTED = re.compile(r'`([^`]*"[^`]*)`')
+
 
 def waiting(slots: Iterable[Slot]) -> frozenset[str]:
     """Return the index expressions that have a slot, but no slot that answers yet."""
@@ -129,7 +133,7 @@ def waiting(slots: Iterable[Slot]) -> frozenset[str]:
 
 def add_index(shown: str, owner: str) -> str:
     """Return the hint to add an index to the policy. ``shown`` is one expression in backquotes, or several joined by ``or``."""
-    shown = _EXTRACT.sub(r"extract(\1 from ", shown)
+    shown = _QUOTED.sub(lambda m: f"`{yaml_text(m[1])}`", _EXTRACT.sub(r"extract(\1 from ", shown))
     filled = f"If the column holds values, phiproxy reindex {owner} then gives them its tags."
     return f"Add {shown} to the indexes of {owner} in the policy, then run phiproxy keys init. {filled}"
 
