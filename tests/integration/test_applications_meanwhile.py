@@ -1,12 +1,16 @@
-"""The life of a table of 50 000 rows with applications at work on it: encrypted, used, reindexed, recrypted and decrypted.
+"""The life of a table of 50 000 rows with applications at work on it: it is observed, encrypted, used, reindexed, recrypted, taken
+from under a compromised key, and decrypted.
 
 All the while, those of tests/applications work through the proxy and on a twin in plaintext, and somebody changes 20 000 rows a
 minute past the proxy, values that are to be sealed too as long as they are plain. No statement fails, no write is lost, and every
 value is what it is in the twin. How fast it goes, and what waits how long, is printed: ``pytest -s``.
+
+With fewer rows all of it once more on the PostgreSQL of the wheel, where that is another one than the run's.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -27,9 +31,12 @@ from tests.harness.oracle import LeakOracle
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
 from tests.harness.waiting import until
+from tests.harness.wheel_server import wheel_server
 from tests.integration.test_ehr import POLICY
 
 ROWS = int(os.environ.get("PHIPROXY_ROWS", "50000"))
+AGAIN = int(os.environ.get("PHIPROXY_ROWS", "5000"))
+"""So many on the wheel's server, if ``ROWS`` were on the run's."""
 PERSONS = 250
 """So many of them are the applications'."""
 PLANTED = PERSONS + 1
@@ -54,9 +61,10 @@ class Past(at_work.AtWork):
     end."""
     patience = None
 
-    def __init__(self, site: Site, phase: str) -> None:
+    def __init__(self, site: Site, phase: str, rows: int) -> None:
         self._site = site
         self._phase = phase
+        self._rows = rows
         self.done = self.plain = 0
         self.seconds = self.slowest = 0.0
         self.errors: list[str] = []
@@ -68,7 +76,7 @@ class Past(at_work.AtWork):
         try:
             with psycopg.connect(dsns[0], autocommit=True) as conn, psycopg.connect(dsns[1], autocommit=True) as twin:
                 while not self._stop.is_set():
-                    key, value = uuid.UUID(int=chance.randrange(PLANTED + 1, ROWS + 1)), f"past {chance.randrange(10**9)}"
+                    key, value = uuid.UUID(int=chance.randrange(PLANTED + 1, self._rows + 1)), f"past {chance.randrange(10**9)}"
                     plain = self.done >= refused
                     statement, values = OTHERS, [chance.random() < 0.5, key]
                     if plain:
@@ -89,13 +97,26 @@ class Past(at_work.AtWork):
             self.errors.append(f"{type(error).__name__}: {error}")
 
 
+@pytest.fixture(params=["of the run", "of the wheel"])
+def server(request: pytest.FixtureRequest, postgres_server: PostgresServer) -> Iterator[tuple[PostgresServer, int]]:
+    """A server, and how many rows there are to be on it."""
+    wheels = "pginstall" in (postgres_server.bindir or Path()).parts
+    if request.param == "of the run":
+        yield postgres_server, ROWS
+        return
+    if wheels:
+        pytest.skip("the run's server is the wheel's")
+    with wheel_server(hostile_log=True) as newest:
+        yield newest, AGAIN
+
+
 @contextmanager
-def clinic(server: PostgresServer, directory: Path) -> Iterator[Site]:
+def clinic(server: PostgresServer, directory: Path, rows: int) -> Iterator[Site]:
     """Both applications' tables, full of plaintext, and the proxy before them."""
     with open_site(server, directory, policy=POLICY, ddl="SELECT", planned=True, serve=False,
                    settings="compute: {engine: embedded}\n") as site:  # fmt: skip
         for dsn in (site.plain_dsn, site.sealed_dsn):
-            make_tables(dsn, PERSONS, ROWS)
+            make_tables(dsn, PERSONS, rows)
         with server.connect() as conn:
             role, service = sql.Identifier(site.role), sql.Identifier(site.service)
             conn.execute(sql.SQL("GRANT {} TO {}").format(role, service))
@@ -123,13 +144,15 @@ def _columns(site: Site) -> dict[str, list[str]]:
 
 
 @pytest.mark.timeout(3000)
-def test_the_applications_notice_nothing(postgres_server: PostgresServer, tmp_path: Path) -> None:
-    with clinic(postgres_server, tmp_path) as site:
+def test_the_applications_notice_nothing(server: tuple[PostgresServer, int], tmp_path: Path) -> None:
+    with clinic(server[0], tmp_path, server[1]) as site:
         phases: dict[str, list[list[str]]] = {
+            "observe": [],
             "encrypt": [["encrypt"]],
             "use": [],
             "reindex": [["keys", "rotate", "--index", "public.patients.ssn"]],
             "recrypt": [["keys", "rotate"], ["recrypt"]],
+            "respond": [["respond", "--key", "{key}", "--reason", "a test", "--report", str(site.directory)]],
             "decrypt": [["decrypt", *(f"public.{table}" for table in _columns(site)), "--reorder"]],
         }
         oracle = LeakOracle(site.server, site.sealed, tap=site.tap, proxy_logs=lambda: sorted(site.directory.glob("*.log")))
@@ -140,8 +163,41 @@ def test_the_applications_notice_nothing(postgres_server: PostgresServer, tmp_pa
                 if phase == "decrypt":
                     oracle.assert_no_leak()
                 site.tap.reset()  # it remembers every byte
-                _lived(site, phase, commands, applications)
+                key = _most_used(site) if phase == "respond" else ""
+                given = [[each.format(key=key) for each in command] for command in commands]
+                _lived(site, phase, given, applications, server[1])
+                if phase == "observe":
+                    _observed(site)
+                if key:
+                    assert _under(site, key) == 0
                 applications.go_on()
+
+
+def _observed(site: Site) -> None:
+    """What the applications have sent was analysed, works as it will when all is sealed, and no value of it was kept."""
+    text = site.cli("observe", "report", "--json")
+    statements = json.loads(text)["statements"]
+    assert {column.split(".")[1] for each in statements for column in each["columns"]} >= {"patients", "ehr_patient"}
+    assert [each for each in statements if each["answer"] == "refused"] == []
+    assert "Miller" not in text
+
+
+def _most_used(site: Site) -> str:
+    """Return the data key that most values are under."""
+    with site.server.connect(site.sealed) as conn:
+        query = b"SELECT encode(substring(notes, 6, 4), 'hex') FROM patients GROUP BY 1 ORDER BY count(*) DESC LIMIT 1"
+        return str(conn.execute(query).fetchall()[0][0])
+
+
+def _under(site: Site, key: str) -> int:
+    """Return how many rows have a value under a data key."""
+    of_columns = {
+        table: " OR ".join(f"encode(substring({column}, 6, 4), 'hex') = '{key}'" for column in columns)
+        for table, columns in _columns(site).items()
+    }
+    query = " + ".join(f"(SELECT count(*) FROM {table} WHERE {any_of})" for table, any_of in of_columns.items())
+    with site.server.connect(site.sealed) as conn:
+        return int(str(conn.execute(f"SELECT {query}".encode()).fetchall()[0][0]))
 
 
 def _plant(site: Site, oracle: LeakOracle) -> None:
@@ -152,10 +208,10 @@ def _plant(site: Site, oracle: LeakOracle) -> None:
             conn.execute("UPDATE patients SET notes = %s WHERE id = %s", (value, uuid.UUID(int=PLANTED)))
 
 
-def _lived(site: Site, phase: str, commands: list[list[str]], applications: AtWork) -> None:
+def _lived(site: Site, phase: str, commands: list[list[str]], applications: AtWork, rows: int) -> None:
     """Run the commands of a phase with everybody at work, and compare all with the twin when they rest."""
     began = time.monotonic()
-    with Past(site, phase) as past:
+    with Past(site, phase, rows) as past:
         said = "".join(site.cli(*command) for command in commands)
         enough = past.done + 2 * Past.AGAIN
         until(lambda: bool(past.errors) or past.done > enough, "nobody writes past the proxy")
@@ -168,14 +224,15 @@ def _lived(site: Site, phase: str, commands: list[list[str]], applications: AtWo
         f" {steps} steps of the applications, one took {slowest:.2f} s"
     )
     assert past.errors == [], phase
-    assert (past.plain > 0) == (phase in ("encrypt", "decrypt")), f"{phase}: {past.plain} rows were written in plaintext"
+    assert (past.plain > 0) == (phase in ("observe", "encrypt", "decrypt")), f"{phase}: {past.plain} rows were written in plaintext"
     for each in told:
         assert each["wrong"] == [], f"{phase}: {each['wrong'][0]}"
         assert sum(each["done"].values()) > AFTER
     assert rows_of(site.proxy_dsn) == rows_of(site.plain_dsn), phase
     with site.server.connect(site.sealed) as conn:
         for table in ("patients", "ehr_patient"):
-            readable = f"SELECT count(*) FROM {table} WHERE left(notes::text, 8) <> '\\xf55001'"
-            count = PERSONS if table == "ehr_patient" else ROWS
-            found = int(str(conn.execute(readable.encode()).fetchall()[0][0]))
-            assert found >= count if phase == "decrypt" else found == 0, f"{phase}: {found} rows of {table} are readable"
+            query = f"SELECT count(*) FROM {table} WHERE left(notes::text, 8) <> '\\xf55001'"
+            count = PERSONS if table == "ehr_patient" else rows
+            found = int(str(conn.execute(query.encode()).fetchall()[0][0]))
+            readable = phase in ("observe", "decrypt")
+            assert found >= count if readable else found == 0, f"{phase}: {found} rows of {table} are readable"
