@@ -147,7 +147,10 @@ def _bind(session: State, data: bytes, start: int, end: int, portal: bytes, prep
     if split_statements.cursor_of(session, plan.effects) is not None:
         given = Given((), (), slow_work.bound(session, data, start + 5, end).result_formats)
     about: tuple[Noted, ...] = ()
-    if plan.identity and not protected and not are_given(plan.touched.subjects):
+    if plan.effects.given is not None or plan.effects.named_by:
+        plan, said = end_user_and_break_glass.bound(session, plan, slow_work.bound(session, data, start + 5, end))
+        session.to_server += slow_work.bind_message(session, said)
+    elif plan.identity and not protected and not are_given(plan.touched.subjects):
         session.to_server.append(data[start:end])
     else:
         sent = slow_work.bound(session, data, start + 5, end)

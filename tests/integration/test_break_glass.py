@@ -127,10 +127,91 @@ def test_a_token_shows_nothing_when_its_time_is_over(masked: MaskedSite) -> None
         assert shown_to(clerk) == SSN
 
 
-def test_a_name_that_comes_past_the_proxy_is_nobodys(masked: MaskedSite) -> None:
-    with masked.as_role("mask_clerk", options=f"-c phiproxy.end_user={token('doctor')}") as clerk:
+def test_set_config_takes_a_token_as_set_does(masked: MaskedSite) -> None:
+    """Whether it is a constant or a parameter, in the protocol of simple or of extended queries, prepared once or each time."""
+    bad = token("doctor", key=ec.generate_private_key(ec.SECP256R1()))
+    given: list[str] = []
+    with masked.as_role("mask_clerk", prepare_threshold=0, cursor_factory=psycopg.ClientCursor) as clerk:
+        server = psycopg.Cursor(clerk)
+        for local in (False, True):
+            for cursor in (clerk.cursor(), server):
+                for roles, expected in ((["intern"], "078********"), (["mask_nurse"], MASKED), ([], SSN)):
+                    with clerk.transaction(force_rollback=local):
+                        given.append(token(*roles))
+                        row = cursor.execute("SELECT set_config('PhiProxy.End_User', %s, %s)", (given[-1], local)).fetchone()
+                        assert row is not None
+                        assert row[0].startswith("phi-")
+                        assert cursor.description is not None
+                        assert [column.name for column in cursor.description] == ["set_config"]
+                        assert cursor.execute("SELECT ssn FROM people WHERE id = 1").fetchone() == (expected,)
+                        user = {"how": "verified", "name": "jane"}
+                        assert log_of(masked, kind="execution", role="mask_clerk")[-1]["user"] == user
+                    with pytest.raises(psycopg.errors.InvalidAuthorizationSpecification) as refused:
+                        cursor.execute("SELECT set_config('phiproxy.end_user', %s, %s)", (bad, local))
+                    assert bad not in str(refused.value)
+        given.append(token("intern"))
+        result = clerk.pgconn.exec_params(
+            b"SELECT set_config('phiproxy.end_user', $1::text, false)", [given[-1].encode()], param_formats=[1], result_format=1
+        )
+        assert result.get_value(0, 0)[:4] == b"phi-"  # type: ignore[index]
+        assert shown_to(clerk) == "078********"
+        server.execute("SELECT set_config('phiproxy.end_user', %s, false)", (None,))
         assert shown_to(clerk) == SSN
-        assert log_of(masked, kind="execution", role="mask_clerk")[-1].get("user") is None
+        given.append(token("intern"))
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="is taken by the proxy"):
+            server.execute("SELECT set_config(%s, %s, false)", ("PHIPROXY.end_user", given[-1]))
+        server.execute("SELECT set_config(%s, %s, false)", ("app.end_user", "x"))
+        assert shown_to(clerk) == SSN
+    upstream = masked.site.tap.upstream_bytes()
+    assert not [one for one in (bad, *given) if one.encode() in upstream or one in text_of(masked)]
+
+
+def test_set_config_takes_a_reason(masked: MaskedSite) -> None:
+    with masked.as_role("mask_nurse", prepare_threshold=0) as nurse:
+        for execute in (nurse.execute, psycopg.ClientCursor(nurse).execute):
+            execute("SELECT set_config('phiproxy.reason', %s, false)", ("by a function",))
+            assert shown_to(nurse) == SSN
+            assert log_of(masked, kind="break_glass")[-1]["reason"] == "by a function"
+            nurse.execute("RESET phiproxy.reason")
+            assert shown_to(nurse) == MASKED
+    with masked.as_role("mask_research") as research:
+        for execute in (research.execute, psycopg.ClientCursor(research).execute):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="may not see more"):
+                execute("SELECT set_config('phiproxy.reason', %s, false)", ("curious",))
+    assert b"by a function" not in masked.site.tap.upstream_bytes()
+
+
+@pytest.mark.parametrize("options", ["-c phiproxy.end_user={}", "--PhiProxy.End-User={}", "-ec phi\\proxy.reason={}"])
+def test_nothing_of_it_is_given_when_connecting(masked: MaskedSite, options: str) -> None:
+    said = token("doctor")
+    with pytest.raises(psycopg.OperationalError, match="cannot be given when connecting"):
+        psycopg.connect(masked.dsn("mask_clerk"), options=options.format(said))
+    assert said.encode() not in masked.site.tap.upstream_bytes()
+    with masked.as_role("mask_clerk", options="-c phiproxy.purpose=TREAT") as clerk:
+        assert shown_to(clerk) == SSN
+        assert log_of(masked, kind="execution", role="mask_clerk")[-1]["purpose"] == "TREAT"
+
+
+def test_a_setting_that_no_token_gave_shows_nothing(masked: MaskedSite) -> None:
+    acts_as = "CREATE FUNCTION acts_as(n text, v text) RETURNS text LANGUAGE sql AS 'SELECT set_config(n, v, false)'"
+    masked.admin(acts_as)
+    masked.admin(f"ALTER ROLE mask_safe SET phiproxy.end_user = '{token('doctor')}'")
+    try:
+        with masked.as_role("mask_safe") as safe:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied"):
+                shown_to(safe)
+            safe.execute(f"SET phiproxy.end_user = '{token('doctor')}'".encode())
+            assert shown_to(safe) == "0********20"
+        with masked.as_role("mask_nurse") as nurse:
+            nurse.execute("SELECT acts_as('phiproxy' || '.end_user', 'x')")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied"):
+                shown_to(nurse)
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="may not see more"):
+                nurse.execute("SET phiproxy.reason = 'as nobody'")
+            nurse.execute("RESET phiproxy.end_user")
+            assert shown_to(nurse) == MASKED
+    finally:
+        masked.admin("ALTER ROLE mask_safe RESET phiproxy.end_user; DROP FUNCTION acts_as")
 
 
 def test_keys_are_read_again(masked: MaskedSite) -> None:
@@ -177,11 +258,13 @@ def test_a_reason_lifts_masks_and_a_second_person_signs_it_off(masked: MaskedSit
             nurse.execute("SET LOCAL phiproxy.reason = 'again'")
             assert shown_to(nurse) == SSN
         assert shown_to(nurse) == MASKED
+    acts_as = "CREATE FUNCTION gives(v text) RETURNS text LANGUAGE sql AS $$SELECT set_config('phiproxy.reason', v, false)$$"
+    masked.admin(acts_as)
     with masked.as_role("mask_nurse") as other:
-        other.execute(f"SELECT set_config('phiproxy.reason', '{mark}', false)".encode())
-        assert shown_to(other) == MASKED  # another session's
-        other.execute("SELECT set_config('phiproxy.reason', 'just so', false)")
-        assert shown_to(other) == MASKED
+        for said in (mark, "just so"):  # another session's, and none
+            other.execute("SELECT gives(%s)", (said,))
+            assert shown_to(other) == MASKED
+    masked.admin("DROP FUNCTION gives")
 
     listed = review(masked)
     assert listed.returncode == 1
