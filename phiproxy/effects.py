@@ -1,16 +1,36 @@
-"""What a statement does to its session beyond its result: ``sql`` finds it out, ``session`` follows it."""
+"""What a statement does to its session beyond its result: ``sql`` finds it out, ``session`` follows it.
+
+Of who acts the proxy takes the name or token, and the reason; the server keeps a mark in its place. A purpose is a code, and stays
+as it is.
+
+The server knows best what a setting is after ROLLBACK, SAVEPOINT and SET LOCAL, so the session asks it for the mark, with the
+search path, and looks it up. The mark of a name is its keyed hash, under a key of this process: nobody else can guess the name by
+it. A reason has a new mark each time, so that one whose time is over is not given again by its mark. (USER is a reserved word, so
+that PostgreSQL's grammar has no SET phiproxy.user.)
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final
 
+from phiproxy.errors import StatementRefused
 from phiproxy.policy.catalog import Relation
 
 # The tag of a table made from a query. Its DO block tells the proxy how many rows were made by an INFO of this SQLSTATE, which is
 # sent whatever client_min_messages says.
 MADE_TABLE = b"CREATE TABLE AS"
 COUNT_STATE = "PHI01"
+END_USER: Final = "phiproxy.end_user"
+REASON: Final = "phiproxy.reason"
+PURPOSE: Final = "phiproxy.purpose"
+TAKEN: Final = frozenset({END_USER, REASON, PURPOSE})
+"""The settings that the proxy takes."""
+MAX_REASON: Final = 1000
+_KEY: Final = os.urandom(32)
 _PURPOSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 
 
@@ -80,9 +100,41 @@ class Effects:
     """For whom the application acts from now on: what the server keeps in place of the name, and the name."""
     reason: tuple[str, str] | None = None
     """Why more is to be seen from now on, likewise; an empty one ends it."""
+    given: tuple[str, int] | None = None
+    """The setting that the proxy takes of the parameter with this number, from 1, once that is bound."""
+    named_by: tuple[int, ...] = ()
+    """The numbers of the parameters, from 1, that name settings: those that the proxy takes may not be among them."""
 
     def sets_as(self, other: Effects) -> None:
         """Note that it changes the path, styles and encoding as another statement does, which it runs."""
         self.path_unknown |= other.path_unknown
         self.styles_changed |= other.styles_changed
         self.encoding |= other.encoding
+
+    def say(self, setting: str, said: str) -> str | None:
+        """Note what a setting is to say of who acts; return the mark that the server gets in its place, None where it stays."""
+        if setting == PURPOSE:
+            if said and not is_purpose(said):
+                raise StatementRefused("phiproxy.purpose is a code of letters, digits, and _ . : -", hint="TREAT, for example.")
+            return None
+        if setting == REASON:
+            said = said.strip()  # blanks are no reason
+            if len(said) > MAX_REASON:
+                raise StatementRefused(f"phiproxy.reason has more than {MAX_REASON} characters", hint="Say it in fewer.")
+            mark = f"phi-{os.urandom(16).hex()}"
+            self.reason = (mark, said)
+        else:
+            mark = mark_of(said)
+            self.end_user = (mark, said)
+        return mark if said else None
+
+
+def mark_of(name: str) -> str:
+    """Return what the server keeps in place of a name."""
+    return "phi-" + blake2b(name.encode(), digest_size=16, key=_KEY).hexdigest()
+
+
+def must_be_set(setting: str = END_USER) -> tuple[str, str]:
+    """Return why, and instead of what, nothing else than SET gives a setting that the proxy takes."""
+    why = f"{setting} is taken by the proxy, and so is given by SET, or by set_config with this very name and nothing beside it"
+    return why, f"SET {setting} = '…', or SET LOCAL."

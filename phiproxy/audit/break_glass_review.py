@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +43,11 @@ class Glass:
         names = (self.record.get("login"), self.record.get("role"), end_user(self.record))
         return frozenset(str(name) for name in names if name)
 
+    @property
+    def until(self) -> datetime:
+        """Until when masks may be lifted by it."""
+        return datetime.fromisoformat(str(self.record["time"])) + timedelta(seconds=float(self.record.get("seconds", 0)))
+
 
 def glasses(records: Iterable[Record]) -> list[Glass]:
     """Return all of a log, in the order of time."""
@@ -57,11 +63,14 @@ def glasses(records: Iterable[Record]) -> list[Glass]:
 
 
 def may_review(glass: Glass, reviewer: str) -> None:
-    """Go on where a person may sign this off; ConfigError where it is signed off, or it is his own."""
+    """Go on where a person may sign this off; ConfigError where it is signed off, or his own, or more may be seen by it yet."""
     if glass.review is not None:
         raise ConfigError(f"{glass.name} was signed off by {glass.review.get('by')} at {glass.review['time'][:19]}")
     if reviewer in glass.people:
         raise ConfigError(f"{reviewer} has done it himself", hint="a second person signs it off")
+    if glass.until > datetime.now(UTC):
+        why = f"{glass.name} may lift masks until {glass.until:%Y-%m-%d %H:%M:%S} (UTC)"
+        raise ConfigError(why, hint="sign it off when that is over, and all that was seen by it is known")
 
 
 def sign_off(directory: Path, proxy: str, signer: Signer, fields: Mapping[str, Any]) -> None:

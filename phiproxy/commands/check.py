@@ -24,10 +24,11 @@ from phiproxy.keys.unwrap_check import opening_roots, unopened
 from phiproxy.net.catalog_reader import read_catalog
 from phiproxy.net.channel_binding import check_certificates
 from phiproxy.net.pooling_check import refuse_transaction_pooling
+from phiproxy.net.role_members import unknown_roles
 from phiproxy.net.scram_verifiers import open_verifiers
 from phiproxy.net.tls import client_offer, upstream_context
 from phiproxy.net.upstream import Connector
-from phiproxy.ops.database_check import Finding, check_database
+from phiproxy.ops.database_check import Finding, Level, check_database
 from phiproxy.ops.stored_values import RESTORE, foreign_values
 from phiproxy.policy.model import Policy
 from phiproxy.policy.settings import Settings
@@ -96,10 +97,18 @@ async def _check(configuration: Configuration, policy: Policy) -> list[Finding]:
             own = await check_database(conn, policy, current_layout, catalog, settings.service.schema_, await observe(conn))
             engine = await check_engine(settings, policy, conn)
             jobs = await check_jobs(conn, settings.service.schema_)
-            return [files, *keys, *registry, *own, *jobs, *engine]
+            roles = await _roles(policy, conn)
+            return [files, *keys, *registry, *own, *roles, *jobs, *engine]
     except PhiproxyError as error:
         text = error.message + (f"; {error.hint}" if error.hint else "")
         return [files, *(Finding("error", "database", line) for line in text.split("\n"))]
+
+
+async def _roles(policy: Policy, conn: Connection) -> list[Finding]:
+    """Name the roles of rules that are not there: a rule with a misspelled name holds for nobody. Tokens may have any."""
+    tokens = policy.access.tokens if policy.access is not None else None
+    level: Level = "error" if tokens is None or tokens.roles is None else "warning"
+    return [Finding(level, "access", text) for text in await unknown_roles(conn, policy)]
 
 
 async def _keys(settings: Settings, policy: Policy, conn: Connection) -> list[Finding]:

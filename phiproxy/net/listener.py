@@ -251,6 +251,8 @@ class Listener:
             raise NotServed(f'database "{admission.database}" has no policy, and unlisted databases are refused')
         if served is not None and admission.replication:
             raise NoReplication("replication from a database with a policy is refused: it would hand out ciphertext only")
+        if served is not None:
+            admission.check_taken()
         await self._relay(leg, admission, served, login, told)
 
     def _tell_refused(self, leg: First, startup: Startup, error: PhiproxyError) -> None:

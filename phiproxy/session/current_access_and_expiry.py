@@ -14,6 +14,7 @@ from phiproxy.session.state_parts import Acting, EndUser
 from phiproxy.session.statements_and_portals import Portal
 
 NOBODY = EndUser("")
+UNPROVEN = EndUser("", until=-math.inf)
 
 
 class OtherRole(StatementRefused, sqlstate="42501", anchor="err-masked"):
@@ -28,7 +29,7 @@ def see(session: State) -> None:
         return
     if path.schemas is None or path.role is None:
         return  # nothing protected is answered until the server has said who acts
-    user = path.users.get(path.user, NOBODY)
+    user = behind(session)
     given = path.reasons.get(path.reason)
     lifted = given is not None and given.until > session.now
     acting = Acting(path.role, user.roles, user.until <= session.now, lifted)
@@ -44,6 +45,13 @@ def see(session: State) -> None:
     if session.catalog.overlay is not None:
         session.catalog.overlay = seen.overlay_of(session.catalog.overlay)
         session.catalog.overlays += 1
+
+
+def behind(session: State) -> EndUser:
+    """Return who acts behind the role. Where tokens say that, nothing is shown under a setting that none of this session gave."""
+    path, base = session.search_path, session.base
+    by_token = base is not None and base.access is not None and base.access.tokens
+    return path.users.get(path.user, UNPROVEN if path.user and by_token else NOBODY)
 
 
 def check_told(session: State, text: bytes) -> None:

@@ -1,17 +1,22 @@
 """What clients say of who acts: the end user, by name or token, and the reason for which somebody is to see more (break-glass).
 
-The server keeps a mark in the place of either (``sql.statements.set_end_user_and_reason``), and says which one holds. Who may
-give a reason is ``access.rules.BreakGlass``; that its time is over is seen in ``current_access_and_expiry``.
+The server keeps a mark in the place of either (``effects``), and says which one holds. Who may give a reason is
+``access.rules.BreakGlass``; that its time is over is seen in ``current_access_and_expiry``.
 """
 
+from dataclasses import replace
 from typing import TypeVar
 
-from phiproxy.effects import Effects
-from phiproxy.errors import PathNeeded, StatementRefused
-from phiproxy.session.current_access_and_expiry import NOBODY
+from phiproxy.effects import TAKEN, Effects, must_be_set
+from phiproxy.errors import InvalidEncoding, PathNeeded, StatementRefused
+from phiproxy.plan.statement_plan import StatementPlan
+from phiproxy.session import client_encoding
+from phiproxy.session.current_access_and_expiry import behind
 from phiproxy.session.state import State
 from phiproxy.session.state_parts import Acting, EndUser, GivenReason
 from phiproxy.session.trail import not_recorded
+from phiproxy.wire.encodings import UTF8
+from phiproxy.wire.fields import Bind
 
 # Names and reasons of one session; of more the oldest are told by what the server keeps in their place.
 MAX_SAID = 10_000
@@ -35,12 +40,40 @@ def check_said(session: State, effects: Effects) -> None:
         return
     if session.sure_path is None:
         raise PathNeeded
-    user = session.user or NOBODY
+    user = behind(session)
     acting = Acting(session.role or "", user.roles, user.until <= session.now)
     if base is None or session.trail is None or not base.may_lift(acting):
         raise MayNotSay("this role may not see more for a reason", hint="The policy says who may: access.break_glass.")
     if session.trail.failing:
         raise not_recorded()
+
+
+def bound(session: State, plan: StatementPlan, sent: Bind) -> tuple[StatementPlan, Bind]:
+    """Take what a parameter says of who acts; return the plan with that, and the Bind with a mark in its place.
+
+    StatementRefused for a parameter that names such a setting, and what ``check_said`` raises.
+    """
+    values = [*sent.values]
+    for number in plan.effects.named_by:
+        name = (values[number - 1] or b"").decode("utf-8", "replace").lower() if number <= len(values) else ""
+        if name in TAKEN:
+            why, hint = must_be_set(name)
+            raise StatementRefused(why, hint=hint)
+    setting, number = plan.effects.given or ("", 0)
+    given = values[number - 1] if 0 < number <= len(values) else None
+    if given is None:
+        return plan, sent  # NULL resets it
+    client_encoding.check(session, touches=True)
+    try:
+        said = (session.text.encoding or UTF8).to_utf8(given).decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidEncoding('invalid byte sequence for encoding "UTF8"') from None
+    effects = replace(plan.effects)
+    mark = effects.say(setting, said)
+    check_said(session, effects)
+    if mark is not None:
+        values[number - 1] = mark.encode()
+    return replace(plan, effects=effects), sent._replace(values=values)
 
 
 def take_said(session: State, effects: Effects) -> None:

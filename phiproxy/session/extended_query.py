@@ -149,6 +149,9 @@ def _bind(session: State, data: bytes, start: int, end: int, portal: bytes, prep
         sent = slow_work.bound(session, data, start + 5, end)
         given = split_statements.fetch_bound(session, cursor, plan, sent)
         session.to_server += slow_work.bind_message(session, sent._replace(result_formats=()))
+    elif plan.effects.given is not None or plan.effects.named_by:
+        plan, said = end_user_and_break_glass.bound(session, plan, slow_work.bound(session, data, start + 5, end))
+        session.to_server += slow_work.bind_message(session, said)
     elif plan.identity and not protected and not are_given(plan.touched.subjects):
         session.to_server.append(data[start:end])
     else:

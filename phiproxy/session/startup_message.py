@@ -7,8 +7,13 @@ cannot read; a client that asked for more gets exactly one NegotiateProtocolVers
 import re
 from dataclasses import dataclass
 
-from phiproxy.errors import WireError
+from phiproxy.effects import PURPOSE, TAKEN, is_purpose
+from phiproxy.errors import StatementRefused, WireError
 from phiproxy.wire.messages import PROTOCOL_3_0, PROTOCOL_3_2, Startup, encode_startup, negotiate_protocol_version
+
+
+class GivenAtStart(StatementRefused):
+    """A setting that the proxy takes, in the StartupMessage (0A000)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,18 @@ class Admission:
             if key.decode("utf-8", "replace").lower() == name.lower():
                 setting = value.decode("utf-8", "replace")
         return setting
+
+    def check_taken(self) -> None:
+        """Refuse a setting that the proxy takes, which the server would be told here; a purpose is a code, and passes.
+
+        In ``options`` a name is looked for wherever it stands: PostgreSQL reads ``-ec name=value`` too.
+        """
+        names = {key.decode("utf-8", "replace").lower() for key, _ in self.parameters}
+        options = " ".join(value.decode("utf-8", "replace") for key, value in self.parameters if key == b"options")
+        options = _ESCAPED.sub(r"\1", options).replace("-", "_").lower()
+        for name in sorted(TAKEN):
+            if (name in names or name in options) and not (name == PURPOSE and is_purpose(self.setting(name) or "")):
+                raise GivenAtStart(f"{name} cannot be given when connecting", hint=f"SET {name} = '…' once you are connected.")
 
 
 def admit(startup: Startup, newest: int = PROTOCOL_3_2) -> Admission:

@@ -110,12 +110,11 @@ def _defines_others(a: Analysis) -> bool:
 
 
 def check_others(a: Analysis) -> None:
-    """Check what is checked of a statement that defines others: what it sets, and where it inserts.
+    """Check what is checked of a statement that defines others: where it inserts.
 
     CREATE RULE r AS ON INSERT TO log DO INSERT INTO lg VALUES (1)
     → refused 42P01
     """
-    take_said(a, a.statement.kind, a.statement.body)
     check_targets(a, a.statement.body)
 
 
@@ -133,12 +132,13 @@ def note_effects(a: Analysis) -> None:
 
 
 def check_settings(a: Analysis) -> None:
-    """Refuse to change settings that say how what the proxy reads is spelled.
+    """Refuse to change settings that say how what the proxy reads is spelled, and take those that say who acts.
 
     SET array_nulls TO off
     → refused 0A000
     """
     check_fixed(a.statement.kind, a.statement.body, a.whole(), a.context.protection)
+    take_said(a)
 
 
 def resolve_types(a: Analysis) -> None:
@@ -226,7 +226,6 @@ def _analyse_copy(a: Analysis, body: Node) -> None:
 
 def _analyse_utility(a: Analysis, kind: str, body: Node) -> None:
     protection, catalog = a.context.protection, a.context.catalog
-    take_said(a, kind, body)
     check_masked(kind, body, protection, catalog)
     source = create_from_query.source_query(kind, body)
     check_targets(a, body)
@@ -407,5 +406,5 @@ PASSES: tuple[Callable[[Analysis], None], ...] = (
     note_subjects,
     confirm_types,
 )
-OF_OTHERS = (note_effects, check_settings, check_others)
+OF_OTHERS = (note_effects, check_settings, check_others, carry_out_rewrites)
 """What is left of them for DDL and settings of something else, which is most of what a migration sends (``_defines_others``)."""

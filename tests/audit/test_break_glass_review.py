@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from phiproxy.errors import ConfigError
 SIGNER = Signer("phiproxy-audit/test", b"s" * 32)
 BROKEN = {
     "kind": "break_glass", "glass": "ab12", "login": "app", "role": "nurse", "user": {"how": "verified", "name": "jane"},
-    "time": "2026-11-27T20:00:00.000000Z", "reason": "r",
+    "time": "2026-11-27T20:00:00.000000Z", "reason": "r", "seconds": 60,
 }  # fmt: skip
 LATER = {**BROKEN, "glass": "cd34", "time": "2026-11-27T21:00:00.000000Z"}
 
@@ -38,6 +38,17 @@ def test_once_is_enough() -> None:
     may_review(Glass(BROKEN), "officer")
     with pytest.raises(ConfigError, match="was signed off by officer"):
         may_review(Glass(BROKEN, {"by": "officer", "time": "2026-11-27T22:00:00.000000Z"}), "other")
+
+
+@pytest.mark.parametrize(("ago", "over"), [(0, False), (55, False), (61, True)])
+def test_what_may_yet_be_seen_is_not_signed_off(ago: float, over: bool) -> None:
+    begun = datetime.now(UTC) - timedelta(seconds=ago)
+    glass = Glass({**BROKEN, "time": begun.isoformat().replace("+00:00", "Z")})
+    if over:
+        may_review(glass, "officer")
+        return
+    with pytest.raises(ConfigError, match=f"ab12 may lift masks until {glass.until:%Y-%m-%d %H:%M:%S}"):
+        may_review(glass, "officer")
 
 
 def test_reviews_are_signed_one_behind_the_other(tmp_path: Path) -> None:

@@ -211,8 +211,10 @@ def test_a_purpose_is_recorded_and_follows_the_transaction(site: Site, conn: Con
     assert last(site, kind="refused")["purpose"] == "TREAT"
     with pytest.raises(psycopg.errors.FeatureNotSupported, match="is a code"):
         conn.execute("SET phiproxy.purpose = 'for Jane Doe'")
-    conn.execute("SELECT set_config('phiproxy.purpose', 'for Jane Doe', false)")
-    assert purpose() is None
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match="is a code"):
+        conn.execute("SELECT set_config('phiproxy.purpose', 'for Jane Doe', false)")
+    conn.execute("SELECT set_config('phiproxy.purpose', %s, false)", ("ETREAT",))
+    assert purpose() == "ETREAT"
     conn.execute("RESET phiproxy.purpose")
     assert purpose() is None
 
@@ -248,9 +250,10 @@ def test_the_end_user_behind_a_pool_is_recorded_and_follows_the_transaction(site
     assert b"dr.who" not in site.tap.upstream_bytes()
     with pytest.raises(psycopg.errors.FeatureNotSupported):
         conn.execute("SET phiproxy.end_user = 7")
-    with psycopg.connect(site.proxy_dsn, options="-c phiproxy.end_user=from-the-start") as other:
-        other.execute(select)
-        assert user(site) == "from-the-start"
+    with pytest.raises(psycopg.OperationalError, match=r"(?s)cannot be given when connecting.*SET phiproxy.end_user"):
+        psycopg.connect(site.proxy_dsn, options="-c phiproxy.end_user=from-the-start")
+    assert b"by function" not in site.tap.upstream_bytes()
+    assert b"from-the-start" not in site.tap.upstream_bytes()
 
 
 def test_logins_are_recorded_also_those_that_fail(site: Site) -> None:

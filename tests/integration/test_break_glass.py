@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +128,91 @@ def test_a_token_shows_nothing_when_its_time_is_over(masked: MaskedSite) -> None
         assert shown_to(clerk) == SSN
 
 
-def test_a_name_that_comes_past_the_proxy_is_nobodys(masked: MaskedSite) -> None:
-    with masked.as_role("mask_clerk", options=f"-c phiproxy.end_user={token('doctor')}") as clerk:
+def test_set_config_takes_a_token_as_set_does(masked: MaskedSite) -> None:
+    """Whether it is a constant or a parameter, in the protocol of simple or of extended queries, prepared once or each time."""
+    bad = token("doctor", key=ec.generate_private_key(ec.SECP256R1()))
+    given: list[str] = []
+    with masked.as_role("mask_clerk", prepare_threshold=0, cursor_factory=psycopg.ClientCursor) as clerk:
+        server = psycopg.Cursor(clerk)
+        for local in (False, True):
+            for cursor in (clerk.cursor(), server):
+                for roles, expected in ((["intern"], "078********"), (["mask_nurse"], MASKED), ([], SSN)):
+                    with clerk.transaction(force_rollback=local):
+                        given.append(token(*roles))
+                        row = cursor.execute("SELECT set_config('PhiProxy.End_User', %s, %s)", (given[-1], local)).fetchone()
+                        assert row is not None
+                        assert row[0].startswith("phi-")
+                        assert cursor.description is not None
+                        assert [column.name for column in cursor.description] == ["set_config"]
+                        assert cursor.execute("SELECT ssn FROM people WHERE id = 1").fetchone() == (expected,)
+                        user = {"how": "verified", "name": "jane"}
+                        assert log_of(masked, kind="execution", role="mask_clerk")[-1]["user"] == user
+                    with pytest.raises(psycopg.errors.InvalidAuthorizationSpecification) as refused:
+                        cursor.execute("SELECT set_config('phiproxy.end_user', %s, %s)", (bad, local))
+                    assert bad not in str(refused.value)
+        given.append(token("intern"))
+        result = clerk.pgconn.exec_params(
+            b"SELECT set_config('phiproxy.end_user', $1::text, false)", [given[-1].encode()], param_formats=[1], result_format=1
+        )
+        assert result.get_value(0, 0)[:4] == b"phi-"  # type: ignore[index]
+        assert shown_to(clerk) == "078********"
+        server.execute("SELECT set_config('phiproxy.end_user', %s, false)", (None,))
         assert shown_to(clerk) == SSN
-        assert log_of(masked, kind="execution", role="mask_clerk")[-1].get("user") is None
+        given.append(token("intern"))
+        with pytest.raises(psycopg.errors.FeatureNotSupported, match="is taken by the proxy"):
+            server.execute("SELECT set_config(%s, %s, false)", ("PHIPROXY.end_user", given[-1]))
+        server.execute("SELECT set_config(%s, %s, false)", ("app.end_user", "x"))
+        assert shown_to(clerk) == SSN
+    upstream = masked.site.tap.upstream_bytes()
+    assert not [one for one in (bad, *given) if one.encode() in upstream or one in text_of(masked)]
+
+
+def test_set_config_takes_a_reason(masked: MaskedSite) -> None:
+    with masked.as_role("mask_nurse", prepare_threshold=0) as nurse:
+        for execute in (nurse.execute, psycopg.ClientCursor(nurse).execute):
+            execute("SELECT set_config('phiproxy.reason', %s, false)", ("by a function",))
+            assert shown_to(nurse) == SSN
+            assert log_of(masked, kind="break_glass")[-1]["reason"] == "by a function"
+            nurse.execute("RESET phiproxy.reason")
+            assert shown_to(nurse) == MASKED
+    with masked.as_role("mask_research") as research:
+        for execute in (research.execute, psycopg.ClientCursor(research).execute):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="may not see more"):
+                execute("SELECT set_config('phiproxy.reason', %s, false)", ("curious",))
+    assert b"by a function" not in masked.site.tap.upstream_bytes()
+
+
+@pytest.mark.parametrize("options", ["-c phiproxy.end_user={}", "--PhiProxy.End-User={}", "-ec phi\\proxy.reason={}"])
+def test_nothing_of_it_is_given_when_connecting(masked: MaskedSite, options: str) -> None:
+    said = token("doctor")
+    with pytest.raises(psycopg.OperationalError, match="cannot be given when connecting"):
+        psycopg.connect(masked.dsn("mask_clerk"), options=options.format(said))
+    assert said.encode() not in masked.site.tap.upstream_bytes()
+    with masked.as_role("mask_clerk", options="-c phiproxy.purpose=TREAT") as clerk:
+        assert shown_to(clerk) == SSN
+        assert log_of(masked, kind="execution", role="mask_clerk")[-1]["purpose"] == "TREAT"
+
+
+def test_a_setting_that_no_token_gave_shows_nothing(masked: MaskedSite) -> None:
+    acts_as = "CREATE FUNCTION acts_as(n text, v text) RETURNS text LANGUAGE sql AS 'SELECT set_config(n, v, false)'"
+    masked.admin(acts_as)
+    masked.admin(f"ALTER ROLE mask_safe SET phiproxy.end_user = '{token('doctor')}'")
+    try:
+        with masked.as_role("mask_safe") as safe:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied"):
+                shown_to(safe)
+            safe.execute(f"SET phiproxy.end_user = '{token('doctor')}'".encode())
+            assert shown_to(safe) == "0********20"
+        with masked.as_role("mask_nurse") as nurse:
+            nurse.execute("SELECT acts_as('phiproxy' || '.end_user', 'x')")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied"):
+                shown_to(nurse)
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="may not see more"):
+                nurse.execute("SET phiproxy.reason = 'as nobody'")
+            nurse.execute("RESET phiproxy.end_user")
+            assert shown_to(nurse) == MASKED
+    finally:
+        masked.admin("ALTER ROLE mask_safe RESET phiproxy.end_user; DROP FUNCTION acts_as")
 
 
 def test_keys_are_read_again(masked: MaskedSite) -> None:
@@ -156,7 +238,7 @@ def review(masked: MaskedSite, *arguments: str, password: str = "mask") -> subpr
     return run_cli("audit", "review", *arguments, "-c", str(masked.site.config), env=env)
 
 
-def test_a_reason_lifts_masks_and_a_second_person_signs_it_off(masked: MaskedSite) -> None:
+def test_a_reason_lifts_masks_and_nobody_signs_it_off_meanwhile(masked: MaskedSite) -> None:
     reason = "ambulance, patient is unconscious"
     with masked.as_role("mask_nurse", prepare_threshold=0) as nurse:
         assert shown_to(nurse) == MASKED
@@ -177,39 +259,62 @@ def test_a_reason_lifts_masks_and_a_second_person_signs_it_off(masked: MaskedSit
             nurse.execute("SET LOCAL phiproxy.reason = 'again'")
             assert shown_to(nurse) == SSN
         assert shown_to(nurse) == MASKED
+    acts_as = "CREATE FUNCTION gives(v text) RETURNS text LANGUAGE sql AS $$SELECT set_config('phiproxy.reason', v, false)$$"
+    masked.admin(acts_as)
     with masked.as_role("mask_nurse") as other:
-        other.execute(f"SELECT set_config('phiproxy.reason', '{mark}', false)".encode())
-        assert shown_to(other) == MASKED  # another session's
-        other.execute("SELECT set_config('phiproxy.reason', 'just so', false)")
-        assert shown_to(other) == MASKED
+        for said in (mark, "just so"):  # another session's, and none
+            other.execute("SELECT gives(%s)", (said,))
+            assert shown_to(other) == MASKED
+    masked.admin("DROP FUNCTION gives")
 
     listed = review(masked)
     assert listed.returncode == 1
     assert reason in listed.stdout
     assert "public.people.ssn (opened 1)" in listed.stdout
     name = glass["glass"]
-    for arguments, password, why in (
-        (("--as", "mask_nurse", "--note", "fine"), "mask", "has done it himself"),
-        (("--as", "mask_clerk"), "mask", "who signs it off"),
-        (("--as", "mask_clerk", "--note", "fine"), "wrong", "password authentication failed"),
-        (("--as", "nobody_there", "--note", "fine"), "mask", "password authentication failed"),
+    for arguments, why in (
+        (("--as", "mask_nurse", "--note", "fine"), "has done it himself"),
+        (("--as", "mask_clerk"), "who signs it off"),
     ):
-        refused = review(masked, name, *arguments, password=password)
+        refused = review(masked, name, *arguments)
         assert refused.returncode == 1
         assert why in refused.stderr
-    assert log_of(masked, kind="break_glass.reviewed") == []
+    (again,) = log_of(masked, kind="break_glass", reason="again")
+    for each in (glass, again):
+        refused = review(masked, each["glass"], "--as", "mask_clerk", "--note", "fine")
+        over = datetime.fromisoformat(each["time"]) + timedelta(seconds=60)
+        assert (refused.returncode, f"may lift masks until {over:%Y-%m-%d %H:%M:%S} (UTC)" in refused.stderr) == (1, True)
+    signed_off = [record["glass"] for record in log_of(masked, kind="break_glass.reviewed")]
+    assert name not in signed_off
+
+
+def sign_off(masked: MaskedSite, name: str, note: str) -> None:
+    """Sign one off, once its time is over; others may be of a moment ago."""
+    deadline = time.monotonic() + 240
+    while (signed := review(masked, name, "--as", "mask_clerk", "--note", note)).returncode:
+        assert "may lift masks until" in signed.stderr
+        assert time.monotonic() < deadline
+        time.sleep(1)
+
+
+def check_signing_off(masked: MaskedSite, reason: str) -> None:
+    """Sign one off, and all others."""
+    (glass,) = log_of(masked, kind="break_glass", reason=reason)
+    name = glass["glass"]
+    for reviewer, password in (("mask_clerk", "wrong"), ("nobody_there", "mask")):
+        refused = review(masked, name, "--as", reviewer, "--note", "fine", password=password)
+        assert refused.returncode == 1
+        assert "password authentication failed" in refused.stderr
     signed = review(masked, name, "--as", "mask_clerk", "--note", "seen, in order")
     assert signed.returncode == 0, signed.stderr
-    (record,) = log_of(masked, kind="break_glass.reviewed")
-    assert (record["glass"], record["by"], record["note"]) == (name, "mask_clerk", "seen, in order")
+    (record,) = log_of(masked, kind="break_glass.reviewed", glass=name)
+    assert (record["by"], record["note"]) == ("mask_clerk", "seen, in order")
     assert "was signed off by mask_clerk" in review(masked, name, "--as", "mask_clerk", "--note", "twice").stderr
     assert reason not in review(masked).stdout
     whole = json.loads(review(masked, "--all", "--json").stdout)
     assert [each["review"] is not None for each in whole if each["glass"]["glass"] == name] == [True]
-    waiting = [each["glass"] for each in whole if each["review"] is None]  # what other tests have left, too
-    assert [each["role"] for each in waiting if each["reason"] == "again"] == ["mask_nurse"]
-    for each in waiting:
-        assert review(masked, each["glass"], "--as", "mask_clerk", "--note", "likewise").returncode == 0
+    for each in (each["glass"] for each in whole if each["review"] is None):
+        sign_off(masked, each["glass"], "likewise")
     assert review(masked).returncode == 0
     key = masked.site.cli("audit", "key").strip()
     deadline = time.monotonic() + 240
@@ -284,3 +389,4 @@ def test_the_time_of_a_reason_is_over(masked: MaskedSite) -> None:
         for conn, fetch in ((nurse, "FETCH FIRST FROM h"), (other, "FETCH FIRST FROM c")):
             with pytest.raises(psycopg.errors.InsufficientPrivilege, match="this cursor was opened"):
                 conn.execute(fetch)
+    check_signing_off(masked, "for a minute")

@@ -688,6 +688,14 @@ def test_rules_are_read_again_with_the_policy(masked: MaskedSite) -> None:
             assert shown_to(nurse) == SSN
             path.write_text(text.replace("show: year", "show: zip3", 1))
             assert masked.site.cli("check", check=False).count("zip3 masks") == 1
+            path.write_text(text.replace("roles: [mask_nurse]", "roles: [mask_nurce]", 1))
+            said = 'no role of the server is called "mask_nurce" (is it "mask_nurse"?)'
+            checked = run_cli("check", "-c", str(masked.site.config), env=masked.site.env)
+            assert (checked.returncode, checked.stdout.count(said)) == (1, 1)
+            before = masked.site.proxy.log_path.read_text().count("mask_nurce")
+            masked.reload()
+            assert masked.site.proxy.log_path.read_text().count("mask_nurce") == before + 1
+            assert shown_to(nurse) == SSN  # nobody is called that
         finally:
             path.write_text(text)
             masked.reload()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from phiproxy.net.role_members import read_memberships
+from phiproxy.net.role_members import read_memberships, unknown_roles
 from tests.harness.server import PostgresServer
+from tests.policy.build import make_policy
 
 
 async def test_grants_are_read_directly_and_through_others(postgres_server: PostgresServer) -> None:
@@ -38,3 +39,23 @@ async def test_operators_of_others_do_not_count(postgres_server: PostgresServer,
             assert ("pg_monitor", "pg_read_all_settings") in (await read_memberships(conn)).pairs
     finally:
         postgres_server.drop_database(name)
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+async def test_names_that_no_role_has(postgres_server: PostgresServer, tokens: bool) -> None:
+    rules = [
+        {"roles": ["pg_monitor", "pg_monitr", "pg_%"], "tables": ["*"], "show": "null"},
+        {"roles": ["no_such_%"], "columns": ["public.t.a"], "show": "deny"},
+    ]
+    access: dict[str, object] = {"rules": rules, "break_glass": {"roles": ["Pg_Monitor"]}}
+    if tokens:
+        access["tokens"] = {"jwks": "keys.json", "audience": "a", "roles": "roles"}
+    policy = make_policy({"public.t": {"a": {"type": "text"}}}, access=access)
+    async with await psycopg.AsyncConnection.connect(postgres_server.dsn("postgres"), autocommit=True) as conn:
+        only = ", so only a token can have it" if tokens else ""
+        assert await unknown_roles(conn, policy) == [
+            f'policy.yaml: no role of the server is called "pg_monitr"{only} (is it "pg_monitor"?)',
+            f'policy.yaml: no role of the server is called "no_such_%"{only}',
+            f'policy.yaml: no role of the server is called "Pg_Monitor"{only} (is it "pg_monitor"?)',
+        ]
+        assert await unknown_roles(conn, make_policy({"public.t": {"a": {"type": "text"}}})) == []

@@ -1,37 +1,22 @@
 """``SET phiproxy.end_user``, ``phiproxy.reason``, ``phiproxy.purpose``: for whom and what for, and why somebody is to see more.
 
-The proxy takes the name or reason; the server keeps a mark in its place. A purpose is a code, and stays as it is.
-
-The server knows best what a setting is after ROLLBACK, SAVEPOINT and SET LOCAL, so the session asks it for the mark, with the
-search path, and looks it up. The mark of a name is its keyed hash, under a key of this process: nobody else can guess the name by
-it. A reason has a new mark each time, so that one whose time is over is not given again by its mark. (USER is a reserved word, so
-that PostgreSQL's grammar has no SET phiproxy.user.)
+What is taken, and what the server keeps in its place, says ``effects``. A SELECT of set_config alone is as good as SET. Whatever
+else would give one of them is refused, since the server would be told, and nobody here.
 """
 
-import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import ClassVar, Final
 
-from phiproxy.effects import is_purpose
+from phiproxy.effects import PURPOSE, TAKEN, is_purpose, must_be_set
 from phiproxy.errors import StatementRefused
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Edit
 from phiproxy.sql.rewrite.draft import Draft
 from phiproxy.sql.rewrite.order_of_rewrites import Step
-from phiproxy.sql.text.parse import Node, location, only
-
-END_USER: Final = "phiproxy.end_user"
-REASON: Final = "phiproxy.reason"
-PURPOSE: Final = "phiproxy.purpose"
-MAX_REASON: Final = 1000
-_KEY: Final = os.urandom(32)
-
-
-def mark_of(name: str) -> str:
-    """Return what the server keeps in place of a name."""
-    return "phi-" + blake2b(name.encode(), digest_size=16, key=_KEY).hexdigest()
+from phiproxy.sql.statements.utility import texts
+from phiproxy.sql.text.parse import Node, location, only, strings
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,36 +35,182 @@ class Mark:
         yield Edit(token.start, token.end, f"'{self.mark}'".encode())
 
 
-def take_said(a: Analysis, kind: str, body: Node) -> None:
-    """Take what SET gives to ``phiproxy.end_user`` or ``phiproxy.reason``; anything but one string is refused, for a purpose too.
+def take_said(a: Analysis) -> None:
+    """Take what SET or set_config gives to a setting of who acts; anything but one string is refused, and every other way.
 
     SET phiproxy.end_user = 'dr.who'
     → SET phiproxy.end_user = …
 
+    SELECT set_config('phiproxy.end_user', 'dr.who', true)
+    → SELECT set_config('phiproxy.end_user', …, true)
+
     SET phiproxy.reason = 7
     → refused 0A000
+
+    SELECT set_config('phiproxy.reason', 'an emergency', true) FROM log
+    → refused 0A000
     """
-    setting = body.get("name", "").lower() if kind == "VariableSetStmt" else ""
-    if setting not in (END_USER, REASON, PURPOSE) or body.get("kind", "VAR_SET_VALUE") != "VAR_SET_VALUE":
+    kind, body = a.statement.kind, a.statement.body
+    if kind == "VariableSetStmt":
+        _take_set(a, body)
+        return
+    call = _alone(body) if kind == "SelectStmt" else None
+    if call is None or not _take_call(a, call):
+        _check_others(a, kind, body)
+
+
+def _take_set(a: Analysis, body: Node) -> None:
+    setting = body.get("name", "").lower()
+    if setting not in TAKEN or body.get("kind", "VAR_SET_VALUE") != "VAR_SET_VALUE":
         return
     arguments = body.get("args", ())
     constant = only(arguments[0])[1] if len(arguments) == 1 and "A_Const" in arguments[0] else {}
     if "sval" not in constant:
         raise StatementRefused(f"{setting} is one string", hint=f"SET {setting} = '…'.")
-    said = constant["sval"].get("sval", "")
-    if setting == PURPOSE:
-        if said and not is_purpose(said):
-            raise StatementRefused("phiproxy.purpose is a code of letters, digits, and _ . : -", hint="TREAT, for example.")
-        return
-    if setting == REASON:
-        said = said.strip()  # blanks are no reason
-        if len(said) > MAX_REASON:
-            raise StatementRefused(f"phiproxy.reason has more than {MAX_REASON} characters", hint="Say it in fewer.")
-        mark = f"phi-{os.urandom(16).hex()}"
-        a.answer.effects.reason = (mark, said)
-    else:
-        mark = mark_of(said)
-        a.answer.effects.end_user = (mark, said)
+    _take(a, setting, arguments[0])
+
+
+def _take(a: Analysis, setting: str, constant: Node) -> None:
+    mark = a.answer.effects.say(setting, constant["A_Const"]["sval"].get("sval", ""))
     a.answer.cacheable = False
-    if said:
-        a.rewrites.add(Mark(arguments[0], mark))
+    if mark is not None:
+        a.rewrites.add(Mark(constant, mark))
+
+
+# -- set_config ----------------------------------------------------------------------------------------------------------------
+
+_OF_SELECT: Final = frozenset({"targetList", "limitOption", "op"})
+_OF_CALL: Final = frozenset({"funcname", "args", "funcformat", "location"})
+_TEXTS: Final = frozenset({"text", "varchar", "unknown"})
+
+
+def _alone(body: Node) -> Node | None:
+    """Return the call of set_config that a SELECT is, and nothing else."""
+    targets = body.get("targetList", ())
+    if len(targets) != 1 or not body.keys() <= _OF_SELECT or body.get("op") != "SETOP_NONE":
+        return None
+    kind, call = only(only(targets[0])[1].get("val", {"": {}}))
+    if kind != "FuncCall" or not call.keys() <= _OF_CALL or len(call.get("args", ())) != 3:
+        return None
+    return call if strings(call["funcname"]) in (["set_config"], ["pg_catalog", "set_config"]) else None
+
+
+def _take_call(a: Analysis, call: Node) -> bool:
+    """Take the value of a setting that the proxy takes; False where it is another one."""
+    name, value, local = call["args"]
+    setting = (_literal(name) or "").lower()
+    if setting not in TAKEN:
+        return False
+    if only(_bare(local))[0] not in ("A_Const", "ParamRef"):
+        raise _refusal(a, setting, call)
+    bare = _bare(value)
+    kind, body = only(bare)
+    if kind == "ParamRef":
+        a.answer.effects.given = setting, body.get("number", 0)
+        a.answer.cacheable = False
+    elif kind == "A_Const" and "sval" in body:
+        _take(a, setting, bare)
+    elif kind != "A_Const" or "isnull" not in body:  # NULL is as RESET
+        raise _refusal(a, setting, call)
+    return True
+
+
+def _bare(node: Node) -> Node:
+    """Return what is in casts to text, which change nothing."""
+    while "TypeCast" in node and (strings(node["TypeCast"]["typeName"].get("names")) or [""])[-1] in (*_TEXTS, "bool"):
+        node = node["TypeCast"]["arg"]
+    return node
+
+
+def _literal(node: Node) -> str | None:
+    """Return a constant string, whatever it is cast to, or the name that it has as an argument."""
+    kind, body = only(node)
+    while kind in ("TypeCast", "NamedArgExpr"):
+        kind, body = only(body["arg"])
+    said: str | None = body["sval"].get("sval", "") if kind == "A_Const" and "sval" in body else None
+    return said
+
+
+def _refusal(a: Analysis, setting: str, node: Node) -> StatementRefused:
+    why, hint = must_be_set(setting)
+    return a.refuse(why, node, hint=hint)
+
+
+# -- every other way -----------------------------------------------------------------------------------------------------------
+
+_KEEPS: Final = frozenset({"VAR_SET_VALUE", "VAR_SET_CURRENT"})
+_NAMED: Final = re.compile(r"(phiproxy)\"?\s*\.\s*\"?(end_user|reason|purpose)\b", re.IGNORECASE)
+_READ: Final = re.compile(r"\bcurrent_setting\s*\(\s*E?'+phiproxy\.\w+", re.IGNORECASE)
+_CODE: Final = frozenset({"DoStmt", "CreateFunctionStmt"})
+
+
+def _check_others(a: Analysis, kind: str, body: Node) -> None:
+    """Refuse what gives such a setting past the proxy: code, objects that keep it, and calls of set_config beside others.
+
+    ALTER ROLE app SET phiproxy.end_user = 'dr.who'
+    → refused 0A000
+
+    DO $$ BEGIN PERFORM set_config('phiproxy.end_user', 'dr.who', false); END $$
+    → refused 0A000
+    """
+    for text in texts(body) if kind in _CODE else ():
+        if (setting := _given_in(text)) is not None:
+            raise _refusal(a, setting, body)
+    for message in a.whole():
+        if "funcname" in message and "args" in message and message["args"].__class__ is list:
+            _check_call(a, kind, message)
+        elif "params" in message and "name" in message:  # EXECUTE
+            _check_arguments(a, message, message["params"])
+        elif message.get("kind") in _KEEPS and message.get("name", "").lower() in TAKEN:
+            _check_kept(a, message)
+        elif "relation" in message and message["relation"].get("relname") == "pg_settings":
+            named = next((one.lower() for one in texts(body) if one.lower() in TAKEN), None)
+            if named is not None:
+                raise _refusal(a, named, message["relation"])
+
+
+def _given_in(text: str) -> str | None:
+    """Return the setting that code may give: it names one, and not only to read it."""
+    named = _NAMED.search(_READ.sub("", text))
+    return named and f"{named[1]}.{named[2]}".lower()
+
+
+def _check_kept(a: Analysis, body: Node) -> None:
+    """Refuse what a role, a database or a function would give; a purpose is a code, and may stay."""
+    setting, arguments = body["name"].lower(), body.get("args", ())
+    said = _literal(arguments[0]) if len(arguments) == 1 else None
+    if setting != PURPOSE or said is None or not is_purpose(said):
+        raise _refusal(a, setting, body)
+
+
+def _check_call(a: Analysis, kind: str, call: Node) -> None:
+    function, arguments = strings(call["funcname"])[-1], call["args"]
+    if function == "current_setting":
+        return
+    _check_arguments(a, call, arguments)
+    if function != "set_config" or _literal(arguments[0]) is not None:
+        return
+    name, body = only(arguments[0])
+    while name == "TypeCast":
+        name, body = only(body["arg"])
+    if name == "ParamRef" and kind != "PrepareStmt":
+        a.answer.effects.named_by += (body.get("number", 0),)
+    elif a.context.protection.access is not None and not _of_catalogue(name, a.statement.body):
+        why = "set_config of a name that is computed could say who acts, past the proxy"
+        raise a.refuse(why, call, hint="Give it a constant name, or one parameter as the name.")
+
+
+def _check_arguments(a: Analysis, call: Node, arguments: list[Node]) -> None:
+    for argument in arguments:
+        text = _literal(argument)
+        if text is None:
+            continue
+        setting = text.lower() if text.lower() in TAKEN else _given_in(text) if "set" in text.lower() else None
+        if setting is not None:
+            raise _refusal(a, setting, call)
+
+
+def _of_catalogue(name: str, body: Node) -> bool:
+    """Tell whether it is a name that pg_settings shows, as pg_dump's is: it shows none that the proxy takes."""
+    sources = body.get("fromClause", ())
+    return name == "ColumnRef" and len(sources) == 1 and sources[0].get("RangeVar", {}).get("relname") == "pg_settings"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from phiproxy.effects import Effects
+from phiproxy.access.rules import AccessRules
+from phiproxy.effects import Effects, mark_of
 from phiproxy.errors import StatementRefused
+from phiproxy.plan.planner import Planner
 from phiproxy.plan.statement_plan import ScriptPlan
-from phiproxy.sql.statements.set_end_user_and_reason import mark_of
+from tests.clinic_model import CATALOG, PROTECTION
+from tests.plan.rings import full_ciphers
 from tests.plan.test_templates import VIEW, fresh
 
 WHO = mark_of("dr.who")
@@ -75,13 +80,128 @@ def test_a_purpose_is_a_code_and_stays_as_it_is() -> None:
         planned("SET phiproxy.purpose = 7")
 
 
-OTHER_WAYS = ["RESET phiproxy.end_user", "SET phiproxy.end_user TO DEFAULT", "SELECT set_config('phiproxy.end_user', 'x', true)"]
+OTHER_WAYS = [
+    "RESET phiproxy.end_user", "SET phiproxy.end_user TO DEFAULT", "SELECT set_config('phiproxy.end_user', NULL, true)",
+    "DISCARD ALL",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", OTHER_WAYS)
 def test_other_ways_to_change_it_are_asked_for(text: str) -> None:
     plan, effects = planned(text)
     assert (plan.identity, effects.end_user, effects.path_unknown) == (True, None, True)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        ("SELECT set_config('{}', '{}', false)", "PhiProxy.end_user"),
+        ("select pg_catalog.set_config('{}'::text, '{}'::pg_catalog.text, 't'::bool) AS who;", "phiproxy.END_USER"),
+        ("SELECT \"set_config\"(E'{}', '{}', $1)", "\\x50hiproxy.end_user"),
+    ],
+)
+def test_set_config_alone_is_as_good_as_set(call: str, name: str) -> None:
+    plan, effects = planned(call.format(name, "dr.who"))
+    assert plan.render(None)[0] == call.format(name, WHO).encode()  # type: ignore[arg-type]
+    assert (effects.end_user, effects.path_unknown) == ((WHO, "dr.who"), True)
+
+
+@pytest.mark.parametrize("said", ["'phiproxy.purpose', 'for Jane Doe'", f"'phiproxy.reason', '{'x' * 1001}'"])
+def test_set_config_is_refused_what_set_is(said: str) -> None:
+    with pytest.raises(StatementRefused, match=r"more than 1000|is a code"):
+        planned(f"SELECT set_config({said}, false)")
+    assert planned("SELECT set_config('phiproxy.purpose', 'TREAT', false)")[0].identity
+
+
+def test_of_parameters_is_noted_which_they_are() -> None:
+    effects = fresh().statement(b"SELECT set_config('phiproxy.reason', $2::text, $1)", (), VIEW).effects
+    assert (effects.given, effects.named_by) == (("phiproxy.reason", 2), ())
+    effects = fresh().statement(b"SELECT set_config('search_path', $1, true), set_config($2, $3, $4)", (), VIEW).effects
+    assert (effects.given, effects.named_by) == (None, (2,))
+
+
+PAST_THE_PROXY = [
+    "SELECT set_config('phiproxy.end_user', 'x', false), 1",
+    "SELECT set_config('phiproxy.end_user', 'x', false) FROM pg_class LIMIT 1",
+    "SELECT set_config('phiproxy.end_user', 'x', false) WHERE true",
+    "SELECT set_config('phiproxy.end_user', 'x' || 'y', false)",
+    "SELECT set_config('phiproxy.end_user', (SELECT 'x'), false)",
+    "SELECT set_config('phiproxy.end_user', 'x', random() > 0)",
+    "SELECT upper(set_config('phiproxy.end_user', 'x', false))",
+    "SELECT * FROM set_config('phiproxy.end_user', 'x', false)",
+    "SELECT * FROM pg_class, LATERAL set_config('phiproxy.end_user', relname, false)",
+    "VALUES (set_config('phiproxy.end_user', 'x', false))",
+    "WITH w AS (SELECT set_config('phiproxy.end_user', 'x', false)) SELECT * FROM w",
+    "SELECT set_config('phiproxy.end_user', 'x', false) UNION SELECT 'a'",
+    "SELECT set_config(U&'phiproxy\\002eend_user', 'x', false), 2",
+    "SELECT set_config(lower('PHIPROXY.END_USER'), 'x', false)",
+    "SELECT set_config(setting_name => 'phiproxy.end_user', new_value => 'x', is_local => false)",
+    "SELECT format('phiproxy.end_user', 'x')",
+    "CALL my_set('phiproxy.reason', 'x')",
+    "SELECT query_to_xml('SELECT set_config(''phiproxy.end_user'', ''x'', false)', true, false, '')",
+    "INSERT INTO log (msg) VALUES (set_config('phiproxy.end_user', 'x', false))",
+    "UPDATE pg_settings SET setting = 'x' WHERE name = 'phiproxy.end_user'",
+    "WITH w AS (UPDATE pg_catalog.pg_settings SET setting = 'x' WHERE name = 'PhiProxy.End_User' RETURNING 1) SELECT 1",
+    "EXPLAIN ANALYZE SELECT set_config('phiproxy.end_user', 'x', false)",
+    "DECLARE c CURSOR FOR SELECT set_config('phiproxy.end_user', 'x', false)",
+    "COPY (SELECT set_config('phiproxy.end_user', 'x', false)) TO STDOUT",
+    "CREATE TABLE t AS SELECT set_config('phiproxy.end_user', 'x', false)",
+    "SELECT set_config('phiproxy.end_user', 'x', false) INTO t",
+    "CREATE VIEW v AS SELECT set_config('phiproxy.purpose', 'x', false), 1",
+    "CREATE RULE r AS ON INSERT TO log DO ALSO SELECT upper(set_config('phiproxy.purpose', 'x', false))",
+    "PREPARE p AS SELECT set_config('phiproxy.end_user', $1, false)",
+    "EXECUTE p('phiproxy.end_user', 'x', false)",
+    "EXPLAIN EXECUTE p('phiproxy.end_user', 'x', false)",
+    "DO $$ BEGIN PERFORM set_config('phiproxy.end_user', 'x', false); END $$",
+    "DO $$ BEGIN SET \"PhiProxy\" . \"end_user\" = 'x'; END $$",
+    "DO $$ BEGIN EXECUTE 'SET phiproxy.end_user = ''x'''; END $$",
+    "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT set_config(''phiproxy.end_user'', ''x'', false)'",
+    "CREATE FUNCTION f() RETURNS text BEGIN ATOMIC SELECT set_config('phiproxy.end_user', 'x', false); END",
+    "CREATE FUNCTION f() RETURNS text LANGUAGE sql SET phiproxy.end_user = 'x' AS 'SELECT 1'",
+    "ALTER FUNCTION f() SET phiproxy.end_user = 'x'",
+    "ALTER FUNCTION f() SET phiproxy.reason FROM CURRENT",
+    "ALTER ROLE app SET phiproxy.end_user = 'x'",
+    "ALTER ROLE app IN DATABASE clinic SET PhiProxy.Reason TO 'x'",
+    "ALTER DATABASE clinic SET phiproxy.end_user = 'x'",
+    "ALTER SYSTEM SET phiproxy.end_user = 'x'",
+    "ALTER ROLE app SET phiproxy.purpose = 'for Jane Doe'",
+]
+
+
+@pytest.mark.parametrize("text", PAST_THE_PROXY)
+def test_every_other_way_is_refused(text: str) -> None:
+    with pytest.raises(StatementRefused, match=r"is taken by the proxy|would change the session") as refused:
+        planned(text)
+    assert refused.value.sqlstate == "0A000"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT id FROM log WHERE msg = current_setting('phiproxy.end_user', true)",
+        "SHOW phiproxy.end_user",
+        "CREATE POLICY p ON log USING (msg = current_setting('phiproxy.end_user'))",
+        "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT current_setting(''phiproxy.end_user'', true)'",
+        "DO $$ BEGIN INSERT INTO log (msg) VALUES (current_setting('phiproxy.end_user')); END $$",
+        "INSERT INTO log (msg) VALUES ('phiproxy.end_user')",
+        "ALTER ROLE app RESET phiproxy.end_user",
+        "ALTER ROLE app SET phiproxy.end_user TO DEFAULT",
+        "ALTER ROLE app SET phiproxy.purpose = 'TREAT'",
+        "SELECT set_config('app.x', 'phiproxy', false), set_config('app.' || 'y', 'x', false)",
+    ],
+)
+def test_what_reads_or_ends_it_passes(text: str) -> None:
+    assert fresh().script(text.encode(), VIEW).identity
+
+
+def test_where_there_are_rules_no_name_is_computed() -> None:
+    planner = Planner(dataclasses.replace(PROTECTION, access=AccessRules()), CATALOG, full_ciphers())
+    for text in ("SELECT set_config('phiproxy.' || 'end_user', 'x', false)", "PREPARE p AS SELECT set_config($1, $2, false)"):
+        with pytest.raises(StatementRefused, match="could say who acts"):
+            planner.script(text.encode(), VIEW)
+    # As pg_dump says it: pg_settings shows no setting of the proxy's.
+    dump = b"SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings WHERE name = 'restrict_nonsystem_relation_kind'"
+    assert planner.script(dump, VIEW).identity
 
 
 @pytest.mark.parametrize("text", ["SET phiproxy.end_user = 7", "SET phiproxy.end_user = 'a', 'b'"])
