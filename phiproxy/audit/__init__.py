@@ -17,5 +17,5 @@ What is read, and proven, offline:
     reading, snapshot, verify
 
 What is made of it:
-    search, fhir, atna, prune, activity, report, break_glass_review
+    search, fhir, atna, prune, activity, unusual, report, break_glass_review
 """

@@ -3,16 +3,12 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from statistics import mean, pstdev
-from typing import Any, Final
+from typing import Any
 
 from phiproxy.audit.break_glass_review import Glass, glasses
 from phiproxy.audit.records import BREAK_GLASS, REVIEWED
-from phiproxy.audit.search import Record, end_user
-
-# A day is unusual above the mean of so many days before it, at least, by so many deviations, and by half as much again.
-MIN_DAYS: Final = 5
-DEVIATIONS: Final = 3
+from phiproxy.audit.search import Record
+from phiproxy.audit.unusual import Habits, person
 
 
 @dataclass(slots=True)
@@ -54,18 +50,11 @@ class Activity:
     broken_glass: list[Glass] = field(default_factory=list)
 
 
-def person(record: Record) -> str:
-    """Return who acted: the end user with the role behind which, or the role."""
-    role = record.get("role") or record.get("login") or "?"
-    user = end_user(record)
-    return role if user is None else f"{user} ({role})"
-
-
 def activity(records: Iterable[Record], since: str = "", before: str = "~") -> Activity:
     """Count the records of a period, whose bounds are spelled as records spell times; those before it say what is usual."""
     found = Activity()
     by_day: dict[str, Counter[str]] = defaultdict(Counter)
-    columns_before: dict[str, set[str]] = defaultdict(set)
+    habits = Habits()
     told: list[Record] = []
     for record in records:
         time = record["time"]
@@ -80,13 +69,12 @@ def activity(records: Iterable[Record], since: str = "", before: str = "~") -> A
             by_day[who][time[:10]] += opened
             if within:
                 _count_read(found, record, who)
-                _note_new(found, columns_before, record, who)
-            columns_before[who].update((time[:10], *record.get("columns", ())))
+            habits.seen(record, opened)
         if within:
             found.records += 1
             _count_other(found, record)
     found.days = {(who, day): count for who, days in by_day.items() for day, count in days.items() if day >= since[:10]}
-    found.unusual[:0] = _unusual_days(by_day, since[:10])  # first, since columns seen for the first time may be many
+    found.unusual += habits.unusual(since[:10])
     found.broken_glass += glasses(told)
     return found
 
@@ -128,27 +116,3 @@ def _count_other(found: Activity, record: Record) -> None:
         found.policies.append({"time": record["time"], "kind": kind, "policies": record.get("policies", {})})
     elif kind == "log.gap":
         found.lost += record.get("lost", 0)
-
-
-def _note_new(found: Activity, columns_before: dict[str, set[str]], record: Record, who: str) -> None:
-    """Note that somebody who was there on another day before has touched a column for the first time."""
-    past, day = columns_before.get(who), record["time"][:10]
-    if not past or min(past) >= day:  # the days are among them
-        return
-    for column in record.get("columns", ()):
-        if column not in past:
-            found.unusual.append({"who": who, "day": day, "what": f"{column} for the first time"})
-
-
-def _unusual_days(by_day: dict[str, Counter[str]], since: str) -> list[dict[str, Any]]:
-    unusual = []
-    for who, days in by_day.items():
-        ordered = sorted(days)
-        for i, day in enumerate(ordered):
-            past = [days[each] for each in ordered[:i]]
-            if day < since or len(past) < MIN_DAYS:
-                continue
-            usual = mean(past)
-            if days[day] > max(usual + DEVIATIONS * pstdev(past), 1.5 * usual):
-                unusual.append({"who": who, "day": day, "what": f"{days[day]} values opened; usual are {usual:.0f} a day"})
-    return unusual

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -69,7 +70,7 @@ class TimeStamps:
                 data = answer.read(_LARGEST)
             response = decode_timestamp_response(data)
             stamped = response.tst_info.message_imprint.message == sha256(note).digest() and response.tst_info.nonce == asked.nonce
-        except (urllib.error.URLError, ValueError) as error:
+        except (urllib.error.URLError, HTTPException, ValueError) as error:
             raise OSError(f"no time stamp: {getattr(error, 'reason', None) or type(error).__name__}") from None
         if not stamped:
             raise OSError("the time stamp is of something else")
@@ -121,12 +122,16 @@ def witnesses(target: AnchorTarget) -> list[Witness]:
 class Anchors:
     """Anchors a checkpoint now and then, in a thread of its own: a log is written and signed whether witnesses answer or not.
 
-    ``troubled`` is told of which witness, and why, a checkpoint was not anchored; the next one is tried again.
+    ``troubled`` is told of which witness, and why, a checkpoint was not anchored; the next one is tried again. Why is None when it
+    works again.
     """
 
-    def __init__(self, asked: Callable[[], Sequence[Witness]], every: float, troubled: Callable[[str, OSError, int], None]) -> None:
+    def __init__(
+        self, asked: Callable[[], Sequence[Witness]], every: float, troubled: Callable[[str, Exception | None, int], None]
+    ) -> None:
         self._every, self._troubled = every, troubled
         self._due = time.monotonic()
+        self._failing: set[str] = set()
         self._queue: queue.Queue[tuple[Path, bytes] | None] = queue.Queue()
         self._thread = threading.Thread(target=self._run, args=(asked,), name="audit anchors", daemon=True)
         self._thread.start()
@@ -138,16 +143,35 @@ class Anchors:
             self._queue.put((path, note))
 
     def _run(self, asked: Callable[[], Sequence[Witness]]) -> None:
-        known = list(asked())
+        known: Sequence[Witness] = ()
         while (job := self._queue.get()) is not None:
-            path, note = job
+            try:
+                known = known or asked()
+            except Exception as error:  # whatever a library raises: the next checkpoint is tried again
+                self._tell("anchor", error)
+            else:
+                if "anchor" in self._failing:
+                    self._tell("anchor", None)
             for witness in known:
-                try:
-                    said = {**witness.anchor(note), "note": sha256(note).hexdigest()}
-                    append_line(path, canonical(said))
-                except OSError as error:
-                    self._due = time.monotonic()
-                    self._troubled(witness.name, error, 0)
+                self._ask(witness, *job)
+
+    def _ask(self, witness: Witness, path: Path, note: bytes) -> None:
+        try:
+            said = {**witness.anchor(note), "note": sha256(note).hexdigest()}
+            append_line(path, canonical(said))
+        except Exception as error:
+            self._tell(witness.name, error)
+        else:
+            if witness.name in self._failing:
+                self._tell(witness.name, None)
+
+    def _tell(self, name: str, error: Exception | None) -> None:
+        if error is None:
+            self._failing.remove(name)
+        else:
+            self._failing.add(name)
+            self._due = time.monotonic()
+        self._troubled(name, error, int(error is not None))
 
     def close(self, timeout: float) -> None:
         """Wait for what is asked for, for at most so many seconds."""

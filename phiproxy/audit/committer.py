@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
+from time import monotonic
 from typing import Any, Final
 
 from phiproxy.audit.destinations import Forwarder
@@ -109,6 +110,8 @@ class Committer:
         while done and waiting and all(future.exception() for future in done):
             done, waiting = wait(waiting, PATIENCE, FIRST_COMPLETED)
         if not any(future.exception() is None for future in done):
+            for future in waiting:
+                future.cancel()  # they are sent again, with what comes then
             raise failure or OSError("no destination has taken the records")
         self._sequence += len(sent)
 
@@ -129,4 +132,7 @@ class Committer:
                 self._files.close()
         finally:
             for other in self._others:
-                other.close(PATIENCE)
+                other.stop()
+            until = monotonic() + PATIENCE
+            for other in self._others:
+                other.close(max(0.0, until - monotonic()))

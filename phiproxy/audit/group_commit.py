@@ -76,7 +76,8 @@ class AuditLog(asyncio.Protocol):
         # How many seconds are to pass, and how many records to come, before it is asked for a lease.
         self._pause, self._ask_at, self._seen = RETRY, 0.0, 0
         self.undelivered: dict[str, int] = {}
-        """How many records a destination beside the files has not got, by its name."""
+        """How many records a destination beside the files has not got, or checkpoints who anchors them, by its name."""
+        self._troubles: dict[str, str] = {}
 
     # -- its life ----------------------------------------------------------------------------------------------------------
 
@@ -323,9 +324,7 @@ class AuditLog(asyncio.Protocol):
             self._give_back(b"!")
             self._judge(content.decode())
         elif kind == b"t":
-            name, why, lost = json.loads(content)
-            self.undelivered[name] = self.undelivered.get(name, 0) + lost
-            log.error("audit records do not arrive", destination=name, why=why)
+            self._heard_of(*json.loads(content))
         elif kind == b"x" and self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
 
@@ -348,6 +347,15 @@ class AuditLog(asyncio.Protocol):
         while self._waiting and self._waiting[0][0] <= self._settled:
             ticket, told = self._waiting.popleft()
             told(ticket, shown)
+
+    def _heard_of(self, name: str, why: str, lost: int) -> None:
+        """Count what a destination has not got, and say so when that begins, is for another reason, or is over."""
+        self.undelivered[name] = self.undelivered.get(name, 0) + lost
+        if not why:
+            log.warning("audit records arrive again", destination=name)
+        elif self._troubles.get(name) != why:
+            log.error("audit records do not arrive", destination=name, why=why)
+        self._troubles[name] = why
 
     def _judge(self, why: str) -> None:
         if why:

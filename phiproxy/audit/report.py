@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from phiproxy.audit.activity import Activity, person
+from phiproxy.audit.activity import Activity
 from phiproxy.audit.search import Record
+from phiproxy.audit.unusual import person
 from phiproxy.audit.verify import Verified
 from phiproxy.errors import ConfigError
 
@@ -117,7 +118,7 @@ def _shown(facts: Facts) -> Mapping[str, Any]:
             )
             for g in sorted(own.broken_glass, key=lambda g: g.review is not None)  # what waits for its review comes first
         ],
-        "unusual": [(each["day"], each["who"], each["what"]) for each in own.unusual],
+        "unusual": [(each["day"], each["database"], each["who"], each["what"]) for each in own.unusual],
         "refusals": [(*key, n) for key, n in own.refusals.most_common()],
         "failures": [(*key, n) for key, n in sorted(own.failures.items(), key=lambda f: (f[0][1] != "XX001", -f[1]))],
         "logins": [(*key, n) for key, n in own.logins.most_common()],

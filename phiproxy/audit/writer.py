@@ -12,6 +12,9 @@ The first message says what to write to (``Start`` as JSON); each has its length
        - it is given back    ~ so it is, since syncs are slow    ! so it is, since a write or sync has failed
     F  facts that the first record of a file says, as JSON
     X  end
+
+It says ``t`` when a destination beside the files, or who anchors, fails: its name, why (empty: it works again), how many records,
+or checkpoints, it has not got.
 """
 
 import contextlib
@@ -92,6 +95,7 @@ def main(descriptor: int) -> int:
     """Write until the other end is gone; returns the exit status."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # what they mean, the proxy says, and until then it may have more to say
+    threading.excepthook = _thread_has_failed
     with socket.socket(fileno=descriptor) as connection:
         return _Process(connection).run()
 
@@ -183,7 +187,8 @@ class _Process:
             from phiproxy.audit.otlp_logs import OtlpCollector, OtlpTarget  # noqa: PLC0415 - only of the extra
 
             others.append(OtlpCollector(OtlpTarget(**start.otlp), start.proxy))
-        self._committer = Committer(self._files, [Forwarder(each, self._troubled) for each in others])
+        beside = self._files is not None
+        self._committer = Committer(self._files, [Forwarder(each, self._troubled, retry=beside) for each in others])
         self._syncs = Syncs(self._committer, self._committed)
         self._say(b"s", json.dumps(self._facts.get("events", {})).encode())
 
@@ -200,8 +205,8 @@ class _Process:
     def _committed(self, count: int, error: OSError | None) -> None:
         self._say(b"r", count.to_bytes(4, "big") + (_why(error) if error is not None else b""))
 
-    def _troubled(self, name: str, error: OSError, lost: int) -> None:
-        self._say(b"t", json.dumps([name, error.strerror or type(error).__name__, lost]).encode())
+    def _troubled(self, name: str, error: Exception | None, lost: int) -> None:
+        self._say(b"t", json.dumps([name, _why(error).decode() if error is not None else "", lost]).encode())
 
     def _end(self) -> None:
         if self._committer is not None and self._syncs is not None:
@@ -230,8 +235,17 @@ def _lines(content: bytes) -> list[Line]:
     return [line.partition(b"\0")[::2] for line in content.split(b"\n")]
 
 
-def _why(error: OSError) -> bytes:
-    return (error.strerror or str(error) or type(error).__name__).encode()
+def _why(error: Exception) -> bytes:
+    """Return why something failed; of what is no OSError only what it is called, since its text may hold anything."""
+    said = error.strerror or str(error) if isinstance(error, OSError) else ""
+    return (said or type(error).__name__).encode()
+
+
+def _thread_has_failed(failure: threading.ExceptHookArgs) -> None:
+    """End the process: another is started, and gets again whatever was not confirmed. Else it would be waited for for ever."""
+    sys.stderr.write(f"phiproxy: the audit log's writer has failed: {failure.exc_type.__name__}\n")
+    sys.stderr.flush()
+    os._exit(os.EX_SOFTWARE)
 
 
 def _lock(directory: Path, name: str) -> None:

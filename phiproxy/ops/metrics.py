@@ -93,7 +93,7 @@ class Metrics:
         )
         text = "seconds for which some audit record has been waiting to be durable"
         self.audit_lag = Gauge("phiproxy_audit_lag_seconds", text, registry=own, multiprocess_mode="livemax")
-        text = "audit records that a destination beside the files has not got"
+        text = "audit records that a destination beside the files has not got, or checkpoints that are not anchored"
         self.audit_undelivered = Counter("phiproxy_audit_undelivered", text, ["destination"], registry=own)
         self._audited: tuple[int, int, dict[str, int]] = (0, 0, {})
         self.upstream_errors = Counter(

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+from structlog.testing import capture_logs
 
 from phiproxy.audit.anchors import AnchorTarget, anchors_in, witnesses
 from phiproxy.audit.checkpoints import Checkpoint, Signer
@@ -65,6 +66,7 @@ class Authority(ThreadingHTTPServer):
         self._one_by_one = threading.Lock()
         self.home, self.config, self.root = home, home / "openssl.cnf", home / "ca.crt"
         self.change: Callable[[bytes], bytes] = lambda answer: answer
+        self.speaks_http = True
         self.config.write_text(CONFIG.format(home=home))
         (home / "serial").write_text("01\n")
         self._openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=CA",
@@ -93,7 +95,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         assert self.headers["Content-Type"] == "application/timestamp-query"
-        answer = cast("Authority", self.server).answer(body)
+        authority = cast("Authority", self.server)
+        if not authority.speaks_http:
+            self.wfile.write(b"no HTTP at all\r\n\r\n")
+            return
+        answer = authority.answer(body)
         self.send_response(200)
         self.send_header("Content-Type", "application/timestamp-reply")
         self.send_header("Content-Length", str(len(answer)))
@@ -229,6 +235,41 @@ def test_a_log_goes_on_without_its_witnesses(tmp_path: Path) -> None:
     assert list(tmp_path.glob(f"*{ANCHORS}")) == []
     assert not log.failures
     assert verified(tmp_path).faults == []
+
+
+async def test_whatever_a_witness_says_the_next_checkpoint_is_tried_and_it_is_said_and_counted(
+    authority: Authority, tmp_path: Path
+) -> None:
+    """What is no HTTP is no OSError of Python's, nor is a region that boto3 does not find."""
+    authority.speaks_http = False
+    anchor = target(tsa=authority.url, kms="alias/audit")
+    log = AuditLog(start(tmp_path, anchor=anchor), on_failure="refuse", interval=0.05)
+    with pytest.MonkeyPatch.context() as patch, capture_logs() as logged:
+        for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
+            patch.delenv(name, raising=False)
+        patch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+        await log.open({})
+        await until(lambda: log.undelivered.get("anchor", 0) > 1)
+        await log.close()
+    assert {entry["why"] for entry in logged if entry.get("destination") == "anchor"} == {"NoRegionError"}
+
+    log = AuditLog(start(tmp_path, anchor=target(tsa=authority.url)), on_failure="refuse", interval=0.05)
+    with capture_logs() as logged:
+        await log.open({})
+        await until(lambda: log.undelivered.get("time stamps", 0) > 1)
+        authority.speaks_http = True
+        await until(lambda: any(entry["event"] == "audit records arrive again" for entry in logged))
+        await log.close()
+    assert [entry.get("why") for entry in logged if entry.get("destination") == "time stamps"] == [
+        "no time stamp: BadStatusLine", None,
+    ]  # fmt: skip
+    assert verified(tmp_path, Witnessed.read([authority.root], [])).anchored >= 1
+
+
+async def until(done: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not done():
+            await asyncio.sleep(0.02)
 
 
 def test_what_is_no_certificate_and_no_key_is_said(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -161,3 +163,15 @@ async def test_records_of_several_turns_are_sent_together(
             while sum(sent) < 30 // every + 1:
                 await asyncio.sleep(0.01)
         assert next(count for count in sent if count) in together
+
+
+def test_where_one_of_its_threads_fails_the_writer_ends_and_says_no_value() -> None:
+    code = """if True:
+        import socket, threading
+        from phiproxy.audit import writer
+        ours, theirs = socket.socketpair()
+        threading.Timer(0.1, lambda: int("123-45-6789")).start()
+        writer.main(theirs.detach())
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (os.EX_SOFTWARE, "phiproxy: the audit log's writer has failed: ValueError\n")

@@ -189,9 +189,10 @@ def test_a_file_is_not_lent_beyond_its_greatest_size(tmp_path: Path, clock: Cloc
 
 
 def test_nothing_is_lent_where_others_get_the_records_too_or_some_wait(files: LogFiles) -> None:
-    forwarder = Forwarder(StandardOutput(), lambda _name, _error, _lost: None)
+    forwarder = Forwarder(StandardOutput(), lambda _name, _error, _lost: None, retry=True)
     assert Committer(files, [forwarder]).lend() is None
-    forwarder.close(1)
+    forwarder.stop()
+    forwarder.close(60)
     assert Committer(None, []).lend() is None
     waits = Committer(files, [])
     waits._put_off([execution(1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 import threading
@@ -14,7 +15,9 @@ from typing import Any, cast
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
+from structlog.testing import capture_logs
 
+from phiproxy.audit.destinations import Refused, Unavailable
 from phiproxy.audit.group_commit import AuditLog
 from phiproxy.audit.otlp_logs import OtlpCollector, OtlpTarget
 from phiproxy.audit.reading import records
@@ -33,6 +36,8 @@ class Collector(ThreadingHTTPServer):
         self.requests: list[ExportLogsServiceRequest] = []
         self.connections: set[Any] = set()
         self.status, self.rejected, self.closes = 200, 0, False
+        self.answers: bytes | None = None
+        self.after = ""
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     @property
@@ -53,8 +58,10 @@ class _Handler(BaseHTTPRequestHandler):
         answer.partial_success.rejected_log_records = collector.rejected
         if collector.status == 200 and not collector.rejected:
             collector.requests.append(ExportLogsServiceRequest.FromString(data))
-        body = answer.SerializeToString()
+        body = answer.SerializeToString() if collector.answers is None else collector.answers
         self.send_response(collector.status)
+        if collector.after:
+            self.send_header("Retry-After", collector.after)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -102,15 +109,94 @@ def test_records_are_the_bodies_of_logs(collector: Collector) -> None:
 def test_what_is_not_taken_is_said(collector: Collector) -> None:
     sender = client(collector)
     collector.status = 503
-    with pytest.raises(OSError, match="answers 503"):
+    with pytest.raises(Unavailable, match="answers 503"):
         sender.write(lines())
     collector.status, collector.rejected = 200, 2
-    with pytest.raises(OSError, match="has refused 2 records"):
+    with pytest.raises(Refused, match="has refused 2 records"):
         sender.write(lines())
     collector.rejected = 0
     sender.write(lines())
     sender.close()
     assert len(collector.bodies) == 2
+
+
+@pytest.mark.parametrize("beside_files", [True, False])
+async def test_an_answer_that_is_none_is_said_and_counted_and_the_next_records_are_sent(
+    collector: Collector, tmp_path: Path, *, beside_files: bool
+) -> None:
+    target = {"endpoint": f"http://localhost:{collector.server_port}", "ca_file": None, "timeout": 120.0}
+    log = AuditLog(start(tmp_path if beside_files else None, otlp=target), on_failure="refuse", interval=60)
+    await log.open({})
+    collector.answers = b"<html>Log in</html>"
+    with capture_logs() as logged:
+        assert await durable(log, log.event("test", {"number": 1})) is beside_files
+        assert await durable(log, log.event("test", {"number": 2})) is beside_files
+        async with asyncio.timeout(60):
+            while log.undelivered.get("otlp", 0) < 2:
+                await asyncio.sleep(0.02)
+        assert log.failing is not beside_files
+        collector.answers = None
+        if not beside_files:
+            async with asyncio.timeout(60):
+                while log.failing:
+                    await asyncio.sleep(0.02)
+        assert await durable(log, log.event("test", {"number": 3}))
+        await log.close()
+    assert 3 in [record.get("number") for record in collector.bodies]
+    said = [(entry["event"], entry.get("why")) for entry in logged if entry.get("destination") == "otlp"]
+    assert said == [
+        ("audit records do not arrive", "the collector's answer is not of OTLP"), ("audit records arrive again", None),
+    ]  # fmt: skip
+
+
+async def test_beside_files_records_wait_for_a_collector_that_is_away(collector: Collector, tmp_path: Path) -> None:
+    target = {"endpoint": f"http://localhost:{collector.server_port}", "ca_file": None, "timeout": 120.0}
+    log = AuditLog(start(tmp_path, otlp=target), on_failure="refuse", interval=60)
+    await log.open({})
+    collector.status = 503
+    for number in range(3):
+        assert await durable(log, log.event("test", {"number": number}))
+    async with asyncio.timeout(60):
+        while "otlp" not in log.undelivered:
+            await asyncio.sleep(0.02)
+    collector.status = 200
+    async with asyncio.timeout(60):
+        while len([record for record in collector.bodies if record["kind"] == "test"]) < 3:
+            await asyncio.sleep(0.02)
+    assert [record["number"] for record in collector.bodies if record["kind"] == "test"] == [0, 1, 2]
+    assert log.undelivered["otlp"] == 0
+    await log.close()
+
+
+def test_only_what_otlp_says_is_worth_it_is_sent_again(collector: Collector) -> None:
+    sender = client(collector)
+    for status in (429, 502, 503, 504):
+        collector.status, collector.after = status, "7"
+        with pytest.raises(Unavailable) as away:
+            sender.write(lines())
+        assert away.value.after == 7
+    collector.after = "Wed, 21 Oct 2026 07:28:00 GMT"
+    with pytest.raises(Unavailable) as away:
+        sender.write(lines())
+    assert away.value.after == 0
+    for status in (307, 400, 401, 413, 500):
+        collector.status = status
+        with pytest.raises(Refused) as refused:
+            sender.write(lines())
+        assert refused.value.lost == 2
+    sender.close()
+
+
+def test_many_records_are_sent_in_several_requests(collector: Collector) -> None:
+    sender, sent = client(collector), lines(2500)
+    sender.write(sent)
+    assert [len(r.resource_logs[0].scope_logs[0].log_records) for r in collector.requests] == [1000, 1000, 500]
+    assert collector.bodies == [json.loads(line) for line in sent]
+    collector.rejected = 2
+    with pytest.raises(Refused) as refused:
+        sender.write(sent)
+    assert refused.value.lost == 6
+    sender.close()
 
 
 def test_a_connection_that_was_closed_is_made_anew(collector: Collector) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import time
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
-from phiproxy.audit.activity import MIN_DAYS, activity
+from phiproxy.audit.activity import activity
 from phiproxy.audit.report import CONTROLS, EVENTS_LISTED, LISTED, Facts, page
+from phiproxy.audit.unusual import MIN_DAYS
 from phiproxy.audit.verify import Fault, Verified
 from tests.audit.samples import BASE, READ, RECORDS
 from tests.docs.test_hipaa import CONTROLS as OF_THE_DOCUMENTATION
@@ -120,6 +122,64 @@ def test_a_day_is_unusual_against_ones_own_past() -> None:
     assert [u["what"] for u in found.unusual] == ["public.patients.mrn for the first time"]
 
 
+def test_each_is_compared_with_itself_alone() -> None:
+    """Not with others, nor with who has the same name in another database; a role also where its end users change."""
+    busy = [read(day, 5000 + day, "clerk") for day in range(1, 9)]
+    quiet = [{**each, "database": "archive"} for each in [read(day, 10, "clerk") for day in range(1, 8)] + [read(8, 400, "clerk")]]
+    found = activity([*busy, *quiet])
+    assert [(u["database"], u["who"], u["day"]) for u in found.unusual] == [("archive", "clerk", "2026-11-08")]
+    found = activity([*busy, *quiet, {**read(9, 1, "clerk"), "database": "records"}])
+    assert [u["what"] for u in found.unusual if u["database"] == "records"] == ["seen for the first time: 1 values opened"]
+
+    def by(day: int, number: int) -> dict[str, Any]:
+        return {**read(day, 10, "app"), "user": {"name": f"user {day} {number}", "how": "asserted"}}
+
+    users = [by(day, number) for day in range(1, 9) for number in range(40 if day == 8 else 2)]
+    found = activity(users)
+    of_role = [u for u in found.unusual if u["who"] == "app"]
+    assert [(u["day"], u["what"]) for u in of_role] == [("2026-11-08", "400 values opened; usual are 20 a day")]
+
+
+def test_what_is_opened_at_an_unusual_hour_or_much_of_it_in_one_hour() -> None:
+    def at(day: int, hour: int, opened: int, who: str = "nurse") -> dict[str, Any]:
+        return {**read(day, opened, who), "time": f"2026-11-{day:02d}T{hour:02d}:30:00.000000Z"}
+
+    usual = [at(day, hour, 20) for day in range(1, 8) for hour in range(8, 17)]
+    others = [at(day, hour, 500, "batch") for day in range(1, 9) for hour in range(24)]
+    found = activity([*usual, *others, at(8, 3, 1)])
+    assert [u["what"] for u in found.unusual] == ["at 03:00 UTC, never before at that time of day: 1 values opened"]
+    found = activity([*usual, *others, at(8, 17, 20)])  # an hour later than ever
+    assert found.unusual == []
+    found = activity([*usual, *others, at(8, 9, 90)])
+    assert [u["what"] for u in found.unusual] == ["90 values opened from 09:00 UTC on in an hour; at most 20 before"]
+    found = activity([*usual, *others, at(8, 9, 90)], "2026-11-09")
+    assert found.unusual == []
+
+
+def test_searches_that_open_nothing_are_unusual_too() -> None:
+    """Who looks whether a value is there learns it, also where no row is shown."""
+    search = {**READ, "columns": {"public.patients.ssn": {"searched": True}}}
+    usual = [{**search, "time": f"2026-11-{day:02d}T08:00:00.000000Z"} for day in range(1, 8)]
+    probes = [{**search, "time": f"2026-11-08T08:{n:02d}:00.000000Z"} for n in range(60)]
+    assert [u["what"] for u in activity([*usual, *probes]).unusual] == ["60 executions; usual are 1 a day"]
+
+
+def test_the_order_of_files_does_not_matter() -> None:
+    """Of several workers one file is read behind the other."""
+    one = [read(day, 10) for day in range(1, 9)]
+    two = [read(day, 10) for day in range(1, 8)] + [read(8, 400, column="public.patients.mrn")]
+    said = [activity(each).unusual for each in ([*one, *two], [*two, *one], sorted([*one, *two], key=lambda r: str(r["time"])))]
+    assert said[0] == said[1] == said[2]
+    assert len(said[0]) == 2
+
+
+def test_six_years_of_many_people_are_looked_at_in_seconds() -> None:
+    days = [f"20{y}-{m:02d}-{d:02d}T08:00:00.000000Z" for y in range(20, 26) for m in range(1, 13) for d in range(1, 29)]
+    began = time.process_time()
+    activity({**READ, "role": f"user {number}", "time": day} for number in range(20) for day in days)
+    assert time.process_time() - began < 20
+
+
 def test_what_matters_most_is_not_left_out_of_long_tables() -> None:
     """Behind more new columns, failures and reviewed break-glass than a table shows."""
     usual = [read(day, 10) for day in range(1, 1 + MIN_DAYS)]
@@ -132,7 +192,7 @@ def test_what_matters_most_is_not_left_out_of_long_tables() -> None:
     html = page(Facts("all", "now", "x", activity([*usual, *new, *failed, *broken, *late]), Verified(), [], []))
     for shown in ("50000 values opened; usual are", "NOT REVIEWED", '<span class="bad">XX001</span>'):
         assert shown in html, shown
-    assert "7 rows more are left out" in html  # of what is unusual: the new columns, and two days
+    assert "9 rows more are left out" in html  # of what is unusual: the new columns, three days, and a time of day
     assert html.count("1 rows more are left out") == 2
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from phiproxy.crypto.keyring import DataKey
 from phiproxy.errors import PhiproxyError
+from phiproxy.net.held_until_recorded import Unrecorded
+from phiproxy.net.leg import Leg
 from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.planner import Planner
 from phiproxy.plan.statement_record import Shape, Touched
@@ -34,6 +36,10 @@ class FakeTrail:
     failing: bool = False
     told: list[tuple[Any, ...]] = field(default_factory=list)
     numbers: int = 0
+    waiting: list[tuple[int, Callable[[int, bool], None]]] = field(default_factory=list)
+
+    def when_durable(self, ticket: int, told: Callable[[int, bool], None]) -> None:
+        self.waiting.append((ticket, told))
 
     def next_number(self) -> int:
         self.numbers += 1
@@ -79,6 +85,27 @@ def told(play: Screenplay) -> list[tuple[Any, ...]]:
 GROUP = f.bind(SECRET, statement="s", results=(1,)) + f.describe() + f.execute() + f.SYNC
 REPLIES = [f.BIND_COMPLETE, DESCRIBED, ROW, ROW, f.command_complete("SELECT 2"), f.ready()]
 OPENED = {"public.patients.ssn": 2, "public.patients.mrn": 2}
+
+
+def test_of_a_result_that_comes_bit_by_bit_no_row_is_written_before_its_first_half_is_durable(play: Screenplay) -> None:
+    written: list[bytes] = []
+    held = Unrecorded(play.session, cast("Leg", None), written.extend, lambda: None)
+    waiting = cast("FakeTrail", play.session.trail).waiting
+    play.session.to_client.clear()
+    play.session.from_client(GROUP)
+    play.session.from_server(b"".join(REPLIES[:3]))
+    held.keep()
+    assert (told(play), play.session.to_client, written) == ([(Phase.BEGINS, {}, None, None)], [], [])
+    ((ticket, durable),) = waiting
+    durable(ticket, True)
+    shown = b"".join(written)
+    assert SECRET in shown
+    play.session.from_server(b"".join(REPLIES[3:]))
+    held.keep()
+    assert told(play)[1:] == [(Phase.ENDS, OPENED, "00000", 2)]
+    assert b"".join(written) == shown, "nor the last row before the second half is"
+    durable(waiting[1][0], True)
+    assert b"".join(written).count(SECRET) == 2
 
 
 def test_in_one_piece(play: Screenplay) -> None:
