@@ -49,7 +49,10 @@ _NOTHING, SECRET, UNKNOWN = Traced(), Traced(secret=True), Traced(secret=True, u
 
 @dataclass(slots=True)
 class _Query:
-    """A query of the statement, with the queries of WITH that it sees (None: not known), and the query around it."""
+    """A query of the statement, with the queries of WITH that it sees, and the query around it.
+
+    Of a query of WITH that may refer to itself it sees the clause, and None of a write.
+    """
 
     body: Node
     ctes: Mapping[str, Node | None]
@@ -93,7 +96,7 @@ class Traces:
         clause = body.get("withClause", {})
         own = [only(node)[1] for node in clause.get("ctes", ())]
         if clause.get("recursive"):
-            seen.update({cte["ctename"]: None for cte in own})
+            seen.update({cte["ctename"]: clause for cte in own})
         for cte in own:
             kind, inner = only(cte["ctequery"])
             if kind == "SelectStmt":
@@ -125,7 +128,7 @@ class Traces:
             shown = self._shown(query)
             one = shown[position] if shown is not None and position < len(shown) else None
             if one is None or isinstance(one, Traced):
-                return one or UNKNOWN
+                return one or self._any_output(body)
             nodes = [one]
         traced = _all(self._expression(node, query) for node in nodes)
         own = [self._without_queries(node) for node in nodes]
@@ -146,10 +149,20 @@ class Traces:
 
     def each_output(self, body: Node) -> list[Traced]:
         """Return what each output of a query is computed of; of one whose outputs are not known what one may be."""
-        if "larg" in body and UNKNOWN in (sides := [*self.each_output(body["larg"]), *self.each_output(body["rarg"])]):
-            return sides
-        known = not {"larg", "valuesLists"}.isdisjoint(body) or self._shown(self._queries[id(body)]) is not None
-        return [self.output(body, position) for position in range(self.count(body))] if known else [UNKNOWN]
+        if "larg" in body:
+            sides = [self.each_output(body[side]) for side in ("larg", "rarg")]
+            left, right = sides
+            return [_all(both) for both in zip(*sides, strict=True)] if len(left) == len(right) else [_all([*left, *right])]
+        known = "valuesLists" in body or self._shown(self._queries[id(body)]) is not None
+        return [self.output(body, position) for position in range(self.count(body))] if known else [self._any_output(body)]
+
+    def _any_output(self, body: Node) -> Traced:
+        """Return what an output may be computed of where it is not known how many there are."""
+        query, listed = self._queries[id(body)], [only(node)[1]["val"] for node in body.get("targetList", ())]
+        names = (strings(node["ColumnRef"]["fields"]) for node in listed if "ColumnRef" in node)
+        meant = (traced for one in names if one != ["*"] for traced in self._may_mean(one, query))
+        others = (self._expression(node, query) for node in listed if "ColumnRef" not in node)
+        return SECRET | _all([*meant, *others, *(self._item(item, query) for item in _items(body.get("fromClause", ())))])
 
     def outputs(self, body: Node) -> Traced:
         """Return what all outputs of a query are computed of."""
@@ -292,7 +305,8 @@ class Traces:
         kind, body = only(item)
         if kind == "RangeSubselect":
             return only(body["subquery"])[1]
-        return owner.ctes.get(body["relname"]) if kind == "RangeVar" and "schemaname" not in body else None
+        cte = owner.ctes.get(body["relname"]) if kind == "RangeVar" and "schemaname" not in body else None
+        return None if cte is not None and "ctes" in cte else cte
 
     def _item(self, item: Node, owner: _Query) -> Traced:
         """Return what all columns of an item of FROM are computed of."""
@@ -303,22 +317,42 @@ class Traces:
         if kind == "JoinExpr":
             return self._item(body["larg"], owner) | self._item(body["rarg"], owner)
         if kind == "RangeVar":
-            return UNKNOWN if "schemaname" not in body and body["relname"] in owner.ctes else SECRET
+            return self._recursive(owner.ctes[body["relname"]]) if _is_cte(body, owner) else SECRET
         return self._in_from(body, body.get("functions", body), owner)
+
+    def _recursive(self, clause: Node | None) -> Traced:
+        """Return what a query of WITH that may refer to itself is computed of, with its rows: of whatever is in the clause."""
+        if clause is None:
+            return UNKNOWN
+        if id(clause) in self._deciding:
+            return SECRET
+        self._deciding.add(id(clause))
+        try:
+            bodies = [self._queries[id(m)].body for m in _messages(clause["ctes"]) if id(m) in self._queries]
+            return SECRET | _all(self.outputs(body) | self.rows(body) for body in bodies)
+        finally:
+            self._deciding.discard(id(clause))
 
     def _in_from(self, item: Node, tree: Any, query: _Query) -> Traced:
         """Return what the expressions of an item are computed of: they see a part of FROM only, so a name may mean another's."""
         if id(item) in self._deciding:
             return _NOTHING
-        if any(item is one for join in _items(query.body.get("fromClause", ())) for one in _inside(join)):
-            return UNKNOWN  # of which the items are seen in the join alone
         self._deciding.add(id(item))
         try:
             names = (strings(m["fields"]) for m in _messages(self._without_queries(tree)) if isinstance(m.get("fields"), list))
-            meant = _all(traced for one in names for traced in self._may_mean(one, query))
-            return _all(self._expression(child, query) for child in children(tree)) | meant
+            meant = [traced for one in names for traced in self._may_mean(one, query)]
+            hiding = self._hiding(item, query)
+            if not hiding:
+                return _all([*meant, *(self._expression(child, query) for child in children(tree))])
+            queries = (self._subquery(m["SubLink"], query) for m in _messages(tree) if "SubLink" in m)
+            return SECRET | _all([*meant, *queries, *(self._item(join, query) for join in hiding)])
         finally:
             self._deciding.discard(id(item))
+
+    def _hiding(self, item: Node, query: _Query) -> list[Node]:
+        """Return the join with an alias, if any, in which alone the items are seen that an item of FROM is joined with."""
+        joins = (one for one in _items(query.body.get("fromClause", ())) if "JoinExpr" in one)
+        return [join for join in joins if any(item is one for one in _inside(join))]
 
     # -- rows --------------------------------------------------------------------------------------------------------------
 
@@ -368,10 +402,10 @@ class Traces:
     def _item_rows(self, item: Node, query: _Query) -> Traced:
         kind, body = only(item)
         if kind == "RangeVar":
-            if "schemaname" in body or body["relname"] not in query.ctes:
+            if not _is_cte(body, query):
                 return _NOTHING
-            cte = query.ctes[body["relname"]]
-            return self.rows(cte) if cte is not None else UNKNOWN
+            inner = self._query_of(item, query)
+            return self.rows(inner) if inner is not None else self._recursive(query.ctes[body["relname"]])
         if kind == "RangeSubselect":
             return self.rows(only(body["subquery"])[1])
         if kind == "RangeFunction":
@@ -382,12 +416,13 @@ class Traces:
 
     def _joining(self, join: Node, query: _Query) -> Iterator[Traced]:
         """Yield what decides which rows a join gives, without those that it joins: each part of an AND by itself."""
-        body = join["JoinExpr"]
+        body, level = join["JoinExpr"], self._level(query)
         if "quals" in body:
             yield from (self._in_from(body, [part], query) for part in parts(body["quals"]))
-        if body.get("isNatural"):
+        if body.get("isNatural") and (level.opaque or self._hiding(body, query)):
             yield SECRET | self._item(join, query)
-        level = self._level(query)
+        elif body.get("isNatural"):
+            yield from (self._merged(column.name, level, query) for column in level.merged)
         yield from (self._merged(name, level, query) for name in strings(body.get("usingClause")))
 
     def _entry(self, node: Node, query: _Query) -> Traced:
@@ -423,6 +458,10 @@ class Traces:
             yield from (self._entry(node, query) for node in entries if node)
             leaves = map(only, _leaves(body.get("fromClause", ())))
             yield from (self._in_from(item, item, query) for kind, item in leaves if kind not in ("RangeSubselect", "RangeVar"))
+
+
+def _is_cte(body: Node, query: _Query) -> bool:
+    return "schemaname" not in body and body["relname"] in query.ctes
 
 
 def parts(node: Node) -> Iterator[Node]:

@@ -25,6 +25,14 @@ STORED = {
     " FROM patients p JOIN (VALUES (1, 'r9')) AS v (id, room) USING (id), generate_series(1, 2) AS g",
     "beside an alias of a join": "INSERT INTO visits (diagnosis, room) SELECT upper(j.notes), v.room"
     " FROM (patients p CROSS JOIN (VALUES (1)) AS t (n)) AS j, (VALUES ('r9')) AS v (room)",
+    "by another of a natural join": "INSERT INTO visits (diagnosis, room) SELECT upper(p.notes), v.room"
+    " FROM patients p NATURAL JOIN (VALUES (1, 'r9')) AS v (id, room)",
+    "beside a join with an alias and a condition": "INSERT INTO visits (diagnosis, room) SELECT upper(j.notes), v.room"
+    " FROM (patients p JOIN visits t ON t.patient_id = p.id) AS j (pid), (VALUES ('r9')) AS v (room)",
+    "beside a recursive query": "INSERT INTO visits (diagnosis, room) WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL SELECT n + 1"
+    " FROM r WHERE n < 3) SELECT upper(p.notes) || r.n, v.room FROM r, patients p, (VALUES ('r9')) AS v (room)",
+    "beside all columns of a function": "INSERT INTO visits (diagnosis, room) SELECT upper(p.notes), v.room"
+    " FROM patients p, (VALUES ('r9')) AS v (room), LATERAL (SELECT * FROM generate_series(1, 2)) AS q",
     "beside a query of other rows": f"{GIVEN}WHEN MATCHED THEN UPDATE SET email = (SELECT max(email) || m.email FROM members),"
     " city = s.city",
 }
