@@ -14,6 +14,8 @@ from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.text.parse import Node, messages, only
 
 # What gives the columns of a query, or of a function in FROM.
+# The item of FROM with computed values, which are given to a write that stores them and does no more (``writes.assigned_values``).
+_COMPUTED = "phi_write"
 _SHOWING = ("targetList", "valuesLists", "functions", "docexpr", "rowexpr")
 
 def shown_beside_protected(whole: Whole, gone: set[int]) -> dict[int, object]:
@@ -62,7 +64,9 @@ class _Shown:
         self._done: set[tuple[int, int]] = set()
 
     def everywhere(self) -> dict[int, object]:
-        """Return those in all of them."""
+        """Return those in all of them; Impossible where writes in WITH may return some."""
+        for query in (m["ctequery"] for m in self._every if "ctequery" in m and "SelectStmt" not in m["ctequery"]):
+            self._check_returned(only(query)[1])
         inside = [one for m in self._every if "subquery" in m or "ctequery" in m for one in messages(m)]
         return {at: value for one in inside for key in _SHOWING for at, value in _given(one.get(key, []))}
 
@@ -88,13 +92,13 @@ class _Shown:
             return {}
         self._done.add((id(body), position))
         if kind != "SelectStmt":
-            if any(_given(body.get("returningList", []))):
-                raise Impossible("a write in WITH returns given values, which may meet something protected")
+            self._check_returned(body, position)
             return {}
         if "larg" in body:
             return self._of_output(kind, body["larg"], position) | self._of_output(kind, body["rarg"], position)
         level, targets = self._whole.verdict.levels.get(id(body)), body.get("targetList", [])
-        outputs = [only(row)[1]["items"][position] for row in body.get("valuesLists", ())] or targets[position : position + 1]
+        rows = [only(row)[1]["items"] for row in body.get("valuesLists", ())] or [targets]
+        outputs = [node for row in rows for node in row[position : position + 1]]
         if not outputs or any("A_Star" in m for m in messages([targets])) or (level is None and _refers(outputs)):
             return self.everywhere()
         found = {at: value for node in outputs for at, value in _given([node])}
@@ -104,6 +108,19 @@ class _Shown:
         if len(known) < len(seen):
             return self.everywhere()
         return found | self.of_columns([(source, column) for _, source, column in known if column.origin is None])
+
+    def _check_returned(self, write: Node, position: int | None = None) -> None:
+        """Go on where an output of a write in WITH, or none, is of given values; Impossible: the server has it as it is."""
+        outputs = write.get("returningClause", {}).get("exprs", [])
+        starred = any("A_Star" in m for m in messages([outputs]))
+        output = outputs if starred or position is None else outputs[position : position + 1]
+        sources = [write["sourceRelation"]] if "sourceRelation" in write else []
+        items = [*sources, *write.get("fromClause", []), *write.get("usingClause", [])]
+        items = [item for item in items if _label(only(item)[1]) != _COMPUTED]
+        read = [output, *items]
+        names = {m["relname"] for m in messages(read) if "relname" in m}
+        if any(_given([*read, *(query for name in names for query in self._of_with(name))])):
+            raise Impossible("a write in WITH returns given values, which may meet something protected")
 
 
 def units(body: Node, gone: set[int]) -> Iterator[Node]:

@@ -103,3 +103,17 @@ def test_what_a_derived_table_shows_to_something_protected_is_in_no_source(name:
     assert split is not None
     assert b"2345" not in split.source
     assert not split.source_parameters
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "DELETE FROM visits RETURNING patient_id AS id, concat('2345-06-07', id) AS d",
+        "UPDATE visits t SET room = 'x' FROM (VALUES ('2345-06-07')) v (d) RETURNING patient_id AS id, v.d || t.room AS d",
+        "UPDATE visits t SET room = 'x' RETURNING patient_id AS id, (SELECT max(v.d) FROM v) AS d",
+    ],
+)
+def test_what_a_write_in_with_returns_of_given_values_meets_nothing_protected(write: str) -> None:
+    given = "v (d) AS (VALUES ('2345-06-07'))"
+    assert split_of(f"WITH {given}, w AS ({write}) SELECT p.id FROM w JOIN patients p ON p.id = w.id WHERE p.ssn > w.d") is None
+    assert split_of(f"WITH {given}, w AS ({write}) SELECT upper(p.ssn) FROM w JOIN patients p ON p.id = w.id") is not None
