@@ -9,7 +9,7 @@ Where things are in a statement:
 ``blocks`` are the queries in it that have a FROM, each with the conditions that filter it.
 
 What the server answers: the sources:
-    sources, computed_columns, values, shown_table_rows, waiting
+    sources, computed_columns, values, shown_values, shown_table_rows, waiting
 ``waiting``: values decide whether tags answer a condition, and these do not, such as a range of too many days.
 
 What the engine computes: the rest:

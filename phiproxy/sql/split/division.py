@@ -19,6 +19,7 @@ from phiproxy.sql.split.order_and_limit import behind, check_outer_joins, lockin
 from phiproxy.sql.split.pieces import table_span
 from phiproxy.sql.split.remaining import bodies, nodes
 from phiproxy.sql.split.rows_of_one_source import rows_of
+from phiproxy.sql.split.shown_values import shown_beside_protected, units
 from phiproxy.sql.split.sources import Column, Source, Trials
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables_and_columns import Mentioned, Table, TableColumn, mentioned, needed, written_rows
@@ -212,8 +213,9 @@ class _Divider:
         values, taken = server_values(self.whole, self.out.gone)
         self.out.gone |= taken
         self.out.values = values
-        secrets = set(self._values_beside_protected())
-        asked = [at for at, value in _values(self.whole.body, ()) if value in secrets]
+        shown = shown_beside_protected(self.whole, self.out.gone)
+        secrets = {*self._values_beside_protected(), *shown.values()}
+        asked = [*shown] + [at for at, value in _values(self.whole.body, ()) if value in secrets]
         spans = [*((value.start, value.end) for value in values), *(one.span for one in self.out.computed)]
         if any(_within(at, spans) for at in asked):
             raise Impossible("a value of the server's is asked for by what meets something protected")
@@ -473,8 +475,9 @@ class _Divider:
         SELECT id FROM patients WHERE city = 'x' AND upper(ssn) = 'x'
         → source: SELECT patients.id, patients.ssn, patients.city FROM patients
         """
-        secrets = set(self._values_beside_protected())
-        offsets = [at for at, value in _values(self.whole.body, ()) if value in secrets]
+        secrets, shown = set(self._values_beside_protected()), shown_beside_protected(self.whole, self.out.gone)
+        secrets |= set(shown.values())
+        offsets = [*shown, *(at for at, value in _values(self.whole.body, ()) if value in secrets)]
         if not offsets:
             return set(), set()
         parts = {part for source in self.out.sources for part in self.trials.shared(source, offsets)}
@@ -495,7 +498,7 @@ class _Divider:
             level = self.whole.verdict.levels.get(id(body))
             if level is None:
                 continue
-            for node in _units(body, gone):
+            for node in units(body, gone):
                 if references(self.whole.verdict, [node], level, self.whole.protected).secret:
                     yield from (value for _, value in _values(node, gone))
 
@@ -508,38 +511,6 @@ def _value_column(value: ServerValue) -> Column:
 
 def _within(at: int, spans: Sequence[tuple[int, int]]) -> bool:
     return any(start <= at < end for start, end in spans)
-
-
-def _units(body: Node, gone: set[int]) -> Iterator[Node]:
-    """Yield the expressions of a query, a condition at a time."""
-    for key in (
-        "targetList",
-        "whereClause",
-        "groupClause",
-        "havingClause",
-        "sortClause",
-        "windowClause",
-        "distinctClause",
-        "fromClause",
-    ):
-        value = body.get(key)
-        for node in value if isinstance(value, list) else [value] if value else []:
-            if node and id(node) not in gone:
-                yield from _conjuncts(node, gone)
-
-
-def _conjuncts(node: Node, gone: set[int]) -> Iterator[Node]:
-    kind, body = only(node)
-    if kind == "BoolExpr" and body["boolop"] == "AND_EXPR":
-        for argument in body["args"]:
-            if id(argument) not in gone:
-                yield from _conjuncts(argument, gone)
-    elif kind == "JoinExpr":
-        for key in ("larg", "rarg", "quals"):
-            if key in body and id(body[key]) not in gone:
-                yield from _conjuncts(body[key], gone)
-    elif kind not in ("RangeVar", "RangeSubselect"):
-        yield node
 
 
 def _values(tree: Any, gone: Any) -> Iterator[tuple[int, object]]:

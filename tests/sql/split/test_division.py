@@ -73,3 +73,47 @@ def test_names_that_a_query_of_with_hides() -> None:
     )
     assert split is not None
     assert split.source.count(b"FROM log") == split.source.count(b"WITH log AS (SELECT ssn AS msg FROM patients)") == 1
+
+
+# What a derived table shows of given values is compared, or computed with, what is protected: it is in no source.
+SHOWN = {
+    "given rows": "SELECT p.id FROM people p JOIN (VALUES (DATE '2345-06-07' + 0, 1 + 0)) v (d, n) ON v.n = p.id"
+    " WHERE p.born < v.d",
+    "parameters": "SELECT p.id FROM people p JOIN (VALUES ($1::date + 0, $2::int + 0)) v (d, n) ON v.n = p.id WHERE p.born < v.d",
+    "an output": "SELECT p.born - v.d FROM people p JOIN (SELECT DATE '2345-06-07' + 0 AS d, id AS n FROM log) v ON v.n = p.id",
+    "an order": "SELECT p.id FROM people p JOIN (SELECT concat('2345-06-07', id) AS d, id AS n FROM log) v ON v.n = p.id"
+    " ORDER BY p.name || v.d",
+    "a query of WITH": "WITH v AS (SELECT concat('2345-06-07', id) AS d, id AS n FROM log) SELECT p.id FROM people p"
+    " JOIN v ON v.n = p.id WHERE p.name > v.d",
+    "a query of WITH in another": "WITH w AS (SELECT concat('2345-06-07', id) AS d, id AS n FROM log), v AS (SELECT d, n FROM w)"
+    " SELECT p.id FROM people p JOIN v ON v.n = p.id WHERE p.name > v.d",
+    "lateral": "SELECT p.id FROM people p, LATERAL (SELECT concat('2345-06-07', p.id) AS d) v WHERE p.name > v.d",
+    "a function in it": "SELECT p.id FROM people p JOIN (SELECT u || '' AS d, id AS n FROM log, unnest(ARRAY['2345-06-07']) u) v"
+    " ON v.n = p.id WHERE p.name > v.d",
+    "a set operation": "SELECT upper(p.name) FROM people p INTERSECT"
+    " SELECT v.d FROM (SELECT concat('2345-06-07', id) AS d, id FROM log) v JOIN people p ON p.id = v.id",
+    "through another": "SELECT q.id FROM (SELECT p.id, p.name, v.d FROM people p JOIN"
+    " (SELECT concat('2345-06-07', id) AS d, id AS n FROM log) v ON v.n = p.id) q WHERE q.name > q.d",
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_what_a_derived_table_shows_to_something_protected_is_in_no_source(name: str) -> None:
+    split = split_of(SHOWN[name])
+    assert split is not None
+    assert b"2345" not in split.source
+    assert not split.source_parameters
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "DELETE FROM visits RETURNING patient_id AS id, concat('2345-06-07', id) AS d",
+        "UPDATE visits t SET room = 'x' FROM (VALUES ('2345-06-07')) v (d) RETURNING patient_id AS id, v.d || t.room AS d",
+        "UPDATE visits t SET room = 'x' RETURNING patient_id AS id, (SELECT max(v.d) FROM v) AS d",
+    ],
+)
+def test_what_a_write_in_with_returns_of_given_values_meets_nothing_protected(write: str) -> None:
+    given = "v (d) AS (VALUES ('2345-06-07'))"
+    assert split_of(f"WITH {given}, w AS ({write}) SELECT p.id FROM w JOIN patients p ON p.id = w.id WHERE p.ssn > w.d") is None
+    assert split_of(f"WITH {given}, w AS ({write}) SELECT upper(p.ssn) FROM w JOIN patients p ON p.id = w.id") is not None

@@ -7,7 +7,7 @@ at: that is what the server sees of every write.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.pg_errors.verdict import types
@@ -73,9 +73,9 @@ def _checked(
         raise Impossible("a value for an unprotected column that is, or may be, protected")
     if stored and any(traces.groups(body).secret for body in traces.queries):
         raise Impossible("how many rows there are may depend on what is protected")
-    nested = [traces.output(body, n) for body in traces.queries if body is not traces.body for n in range(traces.count(body))]
+    nested = [one for body in traces.queries if body is not traces.body for one in traces.each_output(body)]
     beside = [*read, *nested, *traces.conditions(), *(Traced(one.given, secret=True) for one in sealed)]
-    met = _meeting(beside)
+    met = _meeting(beside, traces.given)
     if any(not one.given.isdisjoint(met) for one in stored):
         raise Impossible("a given value for an unprotected column that meets something protected")
     at = _offsets(a, select, traces, traces.given.keys() - met) | (own or {})
@@ -97,8 +97,10 @@ def _offsets(a: Analysis, select: Composed, traces: Traces, keys: Iterable[Key])
     return {select.origin(at): value for node in nodes for at, value in given_at(node, select.parameters, names=names)}
 
 
-def _meeting(expressions: Sequence[Traced]) -> set[Key]:
-    """Return the outputs of given values that meet something protected, or one that does."""
+def _meeting(expressions: Sequence[Traced], every: Collection[Key]) -> set[Key]:
+    """Return those of ``every`` output of given values that meet something protected, or one that does."""
+    if any(one.unknown for one in expressions):
+        return set(every)
     met: set[Key] = set()
     while True:
         more = {key for one in expressions if one.secret or not one.given.isdisjoint(met) for key in one.given}

@@ -1,6 +1,7 @@
 """What the expressions of a SELECT are computed of: traced through derived tables, queries of WITH and subqueries to tables.
 
-Where that is not known it is *secret*: something protected, or what may depend on something protected.
+Where that is not known it is *secret*: something protected, or what may depend on something protected. It is also computed of all
+given values that it may be computed of: those of the items of FROM that may be meant, and where these are not known of any.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from phiproxy.sql.pg_errors.names_and_signatures import Level, Source, Verdict, resolve
+from phiproxy.sql.pg_errors.names_and_signatures import Column, Level, Source, Verdict, resolve
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.same_answers import AT_EACH_CALL
 from phiproxy.sql.split.writes.parts_seen_together import given_at, names_sequences
@@ -28,24 +29,31 @@ _PLAIN = frozenset(_PLAIN_NODES.split())
 
 
 class Traced(NamedTuple):
-    """What an expression is computed of: outputs that given values stand in, and whether anything else is, or may be, secret."""
+    """What an expression is computed of: outputs that given values stand in, and whether anything else is, or may be, secret.
+
+    ``unknown``: it may be computed of any output that given values stand in.
+    """
 
     given: frozenset[Key] = frozenset()
     secret: bool = False
+    unknown: bool = False
 
     def __or__(self, other: object) -> Traced:
         """Return what both are computed of."""
         assert isinstance(other, Traced)
-        return Traced(self.given | other.given, self.secret or other.secret)
+        return Traced(self.given | other.given, self.secret or other.secret, self.unknown or other.unknown)
 
 
 _MOST_STEPS = 20_000
-_NOTHING, SECRET = Traced(), Traced(secret=True)
+_NOTHING, SECRET, UNKNOWN = Traced(), Traced(secret=True), Traced(secret=True, unknown=True)
 
 
 @dataclass(slots=True)
 class _Query:
-    """A query of the statement, with the queries of WITH that it sees (None: not known), and the query around it."""
+    """A query of the statement, with the queries of WITH that it sees, and the query around it.
+
+    Of a query of WITH that may refer to itself it sees the clause, and None of a write.
+    """
 
     body: Node
     ctes: Mapping[str, Node | None]
@@ -90,7 +98,7 @@ class Traces:
         clause = body.get("withClause", {})
         own = [only(node)[1] for node in clause.get("ctes", ())]
         if clause.get("recursive"):
-            seen.update({cte["ctename"]: None for cte in own})
+            seen.update({cte["ctename"]: clause for cte in own})
         for cte in own:
             kind, inner = only(cte["ctequery"])
             if kind == "SelectStmt":
@@ -127,7 +135,7 @@ class Traces:
             shown = self._shown(query)
             one = shown[position] if shown is not None and position < len(shown) else None
             if one is None or isinstance(one, Traced):
-                return one or SECRET
+                return one or self._any_output(body)
             nodes = [one]
         traced = _all(self._expression(node, query) for node in nodes)
         own = [self._without_queries(node) for node in nodes]
@@ -146,11 +154,26 @@ class Traces:
             return len(only(body["valuesLists"][0])[1]["items"])
         return len(self._shown(self._queries[id(body)]) or ())
 
+    def each_output(self, body: Node) -> list[Traced]:
+        """Return what each output of a query is computed of; of one whose outputs are not known what one may be."""
+        if "larg" in body:
+            sides = [self.each_output(body[side]) for side in ("larg", "rarg")]
+            left, right = sides
+            return [_all(both) for both in zip(*sides, strict=True)] if len(left) == len(right) else [_all([*left, *right])]
+        known = "valuesLists" in body or self._shown(self._queries[id(body)]) is not None
+        return [self.output(body, position) for position in range(self.count(body))] if known else [self._any_output(body)]
+
+    def _any_output(self, body: Node) -> Traced:
+        """Return what an output may be computed of where it is not known how many there are."""
+        query, listed = self._queries[id(body)], [only(node)[1]["val"] for node in body.get("targetList", ())]
+        names = (strings(node["ColumnRef"]["fields"]) for node in listed if "ColumnRef" in node)
+        meant = (traced for one in names if one != ["*"] for traced in self._may_mean(one, query))
+        others = (self._expression(node, query) for node in listed if "ColumnRef" not in node)
+        return SECRET | _all([*meant, *others, *(self._item(item, query) for item in _items(body.get("fromClause", ())))])
+
     def outputs(self, body: Node) -> Traced:
         """Return what all outputs of a query are computed of."""
-        query = self._queries[id(body)]
-        known = "larg" in body or "valuesLists" in body or self._shown(query) is not None
-        return _all(self.output(body, position) for position in range(self.count(body))) if known else SECRET
+        return _all(self.each_output(body))
 
     def _level(self, query: _Query) -> Level:
         """Return what the expressions of a query see; those of VALUES only what is around it."""
@@ -198,7 +221,7 @@ class Traces:
         inner = only(body["subselect"])[1]
         if id(inner) not in self._queries:  # of a part of the statement that stands elsewhere
             names = (strings(m["fields"]) for m in _messages(body) if isinstance(m.get("fields"), list))
-            return SECRET | _all(self._reference(one, self._level(query), query) for one in names)
+            return SECRET | _all(traced for one in names for traced in self._may_mean(one, query))
         traced = self.rows(inner)
         if body["subLinkType"] != "EXISTS_SUBLINK":
             traced |= self.outputs(inner)
@@ -219,7 +242,9 @@ class Traces:
         functions = signatures.functions(name)
         own = [f for f in signatures.own_functions(name) if f.extension not in self.verdict.a.context.extensions]
         if not functions or own or (name not in AT_EACH_CALL and any(f.volatile == "v" for f in functions)):
-            return SECRET  # a rest has none of those that are volatile, so it is the server that computes them
+            # A rest has none of those that are volatile, so it is the server that computes them.
+            by_row = functions and is_plain_call(call) and all(f.kind == "f" for f in functions)
+            return SECRET if by_row else SECRET | _all(self.rows(one.body) for one in query.and_around())
         if is_plain_call(call) and all(f.kind == "f" for f in functions):
             return _NOTHING
         level = self._level(query)
@@ -233,45 +258,112 @@ class Traces:
     def _reference(self, names: Sequence[str], level: Level, query: _Query) -> Traced:
         resolved = resolve(level, names) if "*" not in names and "" not in names else None
         if resolved is None:
-            return SECRET | self._row(names, query)
+            return SECRET | _all(list(self._may_mean(names, query)) or [UNKNOWN])
         seen, source, column = resolved
-        if source is None:
-            sides = [one.alias for one in seen.sources if any(c.name == column.name for c in one.columns)]
-            return _all(self._reference([alias, column.name], level, query) for alias in sides) if sides else SECRET
+        if source is not None:
+            return self._column(source, column, query)
+        return self._merged(column.name, seen, query)
+
+    def _merged(self, name: str, seen: Level, query: _Query) -> Traced:
+        """Return what a column of USING is computed of: that of all sides, one of which may be a function's."""
+        sides = [(source, column) for source in seen.sources for column in source.columns if column.name == name]
+        if len(sides) < 2:
+            return UNKNOWN
+        hidden = _all(self._all_of(source, query) for source in seen.sources if source.opaque)
+        return _all(self._column(*side, query) for side in sides) | hidden
+
+    def _column(self, source: Source, column: Column, query: _Query) -> Traced:
         if column.origin is not None:
             return Traced(secret=column.origin in self.protected)
-        inner = self._derived(source, query)
+        found = self._item_of(source, query)
+        inner = self._query_of(*found) if found is not None else None
         if inner is None:
-            return SECRET
+            return SECRET | self._all_of(source, query)
         return self.output(inner, [c.name for c in source.columns].index(column.name))
 
-    def _row(self, names: Sequence[str], query: _Query) -> Traced:
-        """Return what the rows are computed of that a reference to a row, or one that is not understood, may mean."""
-        alias = names[:-1] if names[-1] == "*" else names
-        for one in query.and_around() if len(alias) < 2 else ():
-            sources = [source for source in self._level(one).sources if alias in ([], [source.alias])]
-            if sources:
-                rows = (self._derived(source, one) for source in sources)
-                return _all(self.outputs(row) for row in rows if row is not None)
-        return SECRET
+    def _may_mean(self, names: Sequence[str], query: _Query) -> Iterator[Traced]:
+        """Yield what all that a reference may mean is computed of, wherever in a query it stands."""
+        *qualifier, name = names
+        for source in (source for level in self._level(query).levels() for source in level.sources):
+            columns = [column for column in source.columns if column.name == name]
+            hidden = source.opaque or name in ("*", "", source.alias) or any(column.name == "\0" for column in source.columns)
+            if (qualifier and source.alias not in (qualifier[-1], "\0")) or not (qualifier or columns or hidden):
+                continue
+            if columns and not hidden:
+                yield from (self._column(source, column, query) for column in columns)
+            else:
+                yield self._all_of(source, query)
 
-    def _derived(self, source: Source, query: _Query) -> Node | None:
-        """Return the query of a derived table or of WITH that an item of FROM is; None where that is not sure."""
+    def _all_of(self, source: Source, query: _Query) -> Traced:
+        """Return what all columns of an item of FROM are computed of."""
+        found = self._item_of(source, query)
+        return self._item(*found) if found is not None else UNKNOWN
+
+    def _item_of(self, source: Source, query: _Query) -> tuple[Node, _Query] | None:
+        """Return the item of FROM that a source is, with its query; None where that is not sure."""
         for owner in query.and_around():
             if not any(one is source for one in self._level(owner).sources):
                 continue
             items = [item for item in _items(owner.body.get("fromClause", ())) if _label(item) == source.alias]
             if len(items) == 1:
-                return self._query_of(items[0], owner)
+                return items[0], owner
         return None
 
     def _query_of(self, item: Node, owner: _Query) -> Node | None:
+        """Return the query of a derived table or of WITH that an item of FROM is; None where it is none, or not known."""
         kind, body = only(item)
         if kind == "RangeSubselect":
             return only(body["subquery"])[1]
         if kind == "RangeFunction":
             return self._unnested.get(id(body))
-        return owner.ctes.get(body["relname"]) if kind == "RangeVar" and "schemaname" not in body else None
+        cte = owner.ctes.get(body["relname"]) if kind == "RangeVar" and "schemaname" not in body else None
+        return None if cte is not None and "ctes" in cte else cte
+
+    def _item(self, item: Node, owner: _Query) -> Traced:
+        """Return what all columns of an item of FROM are computed of."""
+        kind, body = only(item)
+        inner = self._query_of(item, owner)
+        if inner is not None:
+            return self.outputs(inner)
+        if kind == "JoinExpr":
+            return self._item(body["larg"], owner) | self._item(body["rarg"], owner)
+        if kind == "RangeVar":
+            return self._recursive(owner.ctes[body["relname"]]) if _is_cte(body, owner) else SECRET
+        return self._in_from(body, body.get("functions", body), owner)
+
+    def _recursive(self, clause: Node | None) -> Traced:
+        """Return what a query of WITH that may refer to itself is computed of, with its rows: of whatever is in the clause."""
+        if clause is None:
+            return UNKNOWN
+        if id(clause) in self._deciding:
+            return SECRET
+        self._deciding.add(id(clause))
+        try:
+            bodies = [self._queries[id(m)].body for m in _messages(clause["ctes"]) if id(m) in self._queries]
+            return SECRET | _all(self.outputs(body) | self.rows(body) for body in bodies)
+        finally:
+            self._deciding.discard(id(clause))
+
+    def _in_from(self, item: Node, tree: Any, query: _Query) -> Traced:
+        """Return what the expressions of an item are computed of: they see a part of FROM only, so a name may mean another's."""
+        if id(item) in self._deciding:
+            return _NOTHING
+        self._deciding.add(id(item))
+        try:
+            names = (strings(m["fields"]) for m in _messages(self._without_queries(tree)) if isinstance(m.get("fields"), list))
+            meant = [traced for one in names for traced in self._may_mean(one, query)]
+            hiding = self._hiding(item, query)
+            if not hiding:
+                return _all([*meant, *(self._expression(child, query) for child in children(tree))])
+            queries = (self._subquery(m["SubLink"], query) for m in _messages(tree) if "SubLink" in m)
+            return SECRET | _all([*meant, *queries, *(self._item(join, query) for join in hiding)])
+        finally:
+            self._deciding.discard(id(item))
+
+    def _hiding(self, item: Node, query: _Query) -> list[Node]:
+        """Return the join with an alias, if any, in which alone the items are seen that an item of FROM is joined with."""
+        joins = (one for one in _items(query.body.get("fromClause", ())) if "JoinExpr" in one)
+        return [join for join in joins if any(item is one for one in _inside(join))]
 
     # -- rows --------------------------------------------------------------------------------------------------------------
 
@@ -321,25 +413,28 @@ class Traces:
     def _item_rows(self, item: Node, query: _Query) -> Traced:
         kind, body = only(item)
         if kind == "RangeVar":
-            if "schemaname" in body or body["relname"] not in query.ctes:
+            if not _is_cte(body, query):
                 return _NOTHING
-            cte = query.ctes[body["relname"]]
-            return self.rows(cte) if cte is not None else SECRET
+            inner = self._query_of(item, query)
+            return self.rows(inner) if inner is not None else self._recursive(query.ctes[body["relname"]])
         if kind == "RangeSubselect":
             return self.rows(only(body["subquery"])[1])
         if kind == "RangeFunction":
-            return _all(self._expression(child, query) for child in children(body.get("functions", ())))
-        if kind != "JoinExpr" or body.get("isNatural"):
-            return SECRET
-        quals = self._expression(body["quals"], query) if "quals" in body else _NOTHING
-        shared = _all(self._shared(name, query) for name in strings(body.get("usingClause")))
-        return quals | shared | self._item_rows(body["larg"], query) | self._item_rows(body["rarg"], query)
+            return self._in_from(body, body["functions"], query)
+        if kind != "JoinExpr":
+            return SECRET | self._in_from(body, body, query)
+        return _all(self._joining(item, query)) | self._item_rows(body["larg"], query) | self._item_rows(body["rarg"], query)
 
-    def _shared(self, name: str, query: _Query) -> Traced:
-        """Return what a column of USING is computed of, on all sides."""
-        level = self._level(query)
-        sides = [s.alias for s in level.sources if any(c.name == name for c in s.columns)]
-        return SECRET if level.opaque else _all(self._reference([alias, name], level, query) for alias in sides)
+    def _joining(self, join: Node, query: _Query) -> Iterator[Traced]:
+        """Yield what decides which rows a join gives, without those that it joins: each part of an AND by itself."""
+        body, level = join["JoinExpr"], self._level(query)
+        if "quals" in body:
+            yield from (self._in_from(body, [part], query) for part in parts(body["quals"]))
+        if body.get("isNatural") and (level.opaque or self._hiding(body, query)):
+            yield SECRET | self._item(join, query)
+        elif body.get("isNatural"):
+            yield from (self._merged(column.name, level, query) for column in level.merged)
+        yield from (self._merged(name, level, query) for name in strings(body.get("usingClause")))
 
     def _entry(self, node: Node, query: _Query) -> Traced:
         """Return what an entry of GROUP BY, ORDER BY or DISTINCT ON is computed of: maybe an output, by its position or name."""
@@ -353,9 +448,12 @@ class Traces:
         names = strings(body["fields"]) if kind == "ColumnRef" else []
         if len(names) != 1:
             return self._expression(node, query)
+        if "larg" in query.body:
+            return self.outputs(query.body)
         called = [n for n, one in enumerate(query.body.get("targetList", ())) if only(one)[1].get("name") == names[0]]
         traced = _all(self.output(query.body, position) for position in called)
-        return traced if called and resolve(self._level(query), names) is None else traced | self._expression(node, query)
+        seen = called and resolve(self._level(query), names) is None
+        return traced | (_all(self._may_mean(names, query)) if seen else self._expression(node, query))
 
     # -- what meets what ---------------------------------------------------------------------------------------------------
 
@@ -364,15 +462,17 @@ class Traces:
         for query in list(self._queries.values()):
             body = query.body
             nodes = [body[part] for part in ("whereClause", "havingClause", "limitCount", "limitOffset") if part in body]
-            for item in _joins(body.get("fromClause", ())):
-                nodes += [item["quals"]] if "quals" in item else []
-                yield from (self._shared(name, query) for name in strings(item.get("usingClause")))
-                yield from [SECRET] if item.get("isNatural") else []
+            for join in _joins(body.get("fromClause", ())):
+                yield from self._joining(join, query)
             yield from (self._expression(part, query) for node in nodes for part in parts(node))
             entries = (n for part in ("groupClause", "distinctClause", "sortClause", "windowClause") for n in body.get(part, ()))
             yield from (self._entry(node, query) for node in entries if node)
-            functions = (item for item in _items(body.get("fromClause", ())) if only(item)[0] not in ("RangeSubselect", "RangeVar"))
-            yield from (self._expression(child, query) for item in functions for child in children(only(item)[1]))
+            leaves = map(only, _leaves(body.get("fromClause", ())))
+            yield from (self._in_from(item, item, query) for kind, item in leaves if kind not in ("RangeSubselect", "RangeVar"))
+
+
+def _is_cte(body: Node, query: _Query) -> bool:
+    return "schemaname" not in body and body["relname"] in query.ctes
 
 
 def parts(node: Node) -> Iterator[Node]:
@@ -410,10 +510,25 @@ def _queries_in(tree: Any) -> Iterator[Node]:
 
 
 def _items(items: Iterable[Node]) -> Iterator[Node]:
+    """Yield the items of a FROM whose columns are seen: joins with an alias, and what others join."""
+    for item in items:
+        if "JoinExpr" in item and "alias" not in item["JoinExpr"]:
+            yield from _items([item["JoinExpr"]["larg"], item["JoinExpr"]["rarg"]])
+        else:
+            yield item
+
+
+def _inside(item: Node) -> Iterator[Node]:
+    """Yield the bodies of a join with an alias and of what it joins."""
+    if "JoinExpr" in item:
+        yield from (only(one)[1] for one in (*_joins([item]), *_leaves([item])))
+
+
+def _leaves(items: Iterable[Node]) -> Iterator[Node]:
     """Yield the items of a FROM that are no joins."""
     for item in items:
         if "JoinExpr" in item:
-            yield from _items([item["JoinExpr"]["larg"], item["JoinExpr"]["rarg"]])
+            yield from _leaves([item["JoinExpr"]["larg"], item["JoinExpr"]["rarg"]])
         else:
             yield item
 
@@ -421,7 +536,7 @@ def _items(items: Iterable[Node]) -> Iterator[Node]:
 def _joins(items: Iterable[Node]) -> Iterator[Node]:
     for item in items:
         if "JoinExpr" in item:
-            yield item["JoinExpr"]
+            yield item
             yield from _joins([item["JoinExpr"]["larg"], item["JoinExpr"]["rarg"]])
 
 

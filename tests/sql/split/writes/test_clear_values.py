@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.fixtures.cases import CASES, Case
 from tests.sql.split.ask import split_of
 
 MATCHED = "WHEN MATCHED THEN UPDATE SET email = upper(m.email), "
@@ -20,6 +21,24 @@ STORED = {
     " FROM unnest($1::text[], $2::text[]) v (a, b) WHERE v.a LIKE 'x%' ORDER BY v.a",
     "a given key": "MERGE INTO members m USING (VALUES ($1::int, $2)) AS s (id, email) ON m.id = s.id"
     " WHEN MATCHED THEN UPDATE SET email = m.email || s.email WHEN NOT MATCHED THEN INSERT (id, email) VALUES (s.id, s.email)",
+    "beside a function": "INSERT INTO visits (diagnosis, room) SELECT upper(full_name) || g, room FROM patients,"
+    " (VALUES ('r9')) AS v (room), generate_series(1, 2) AS g",
+    "beside another that a function is of": "INSERT INTO visits (diagnosis, room) SELECT u, v.room"
+    " FROM (VALUES ('a', 'r9')) AS v (d, room), upper(v.d) AS u",
+    "by another of USING": "INSERT INTO visits (diagnosis, room) SELECT upper(p.notes), v.room"
+    " FROM patients p JOIN (VALUES (1, 'r9')) AS v (id, room) USING (id), generate_series(1, 2) AS g",
+    "beside an alias of a join": "INSERT INTO visits (diagnosis, room) SELECT upper(j.notes), v.room"
+    " FROM (patients p CROSS JOIN (VALUES (1)) AS t (n)) AS j, (VALUES ('r9')) AS v (room)",
+    "by another of a natural join": "INSERT INTO visits (diagnosis, room) SELECT upper(p.notes), v.room"
+    " FROM patients p NATURAL JOIN (VALUES (1, 'r9')) AS v (id, room)",
+    "beside a join with an alias and a condition": "INSERT INTO visits (diagnosis, room) SELECT upper(j.notes), v.room"
+    " FROM (patients p JOIN visits t ON t.patient_id = p.id) AS j (pid), (VALUES ('r9')) AS v (room)",
+    "beside a recursive query": "INSERT INTO visits (diagnosis, room) WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL SELECT n + 1"
+    " FROM r WHERE n < 3) SELECT upper(p.notes) || r.n, v.room FROM r, patients p, (VALUES ('r9')) AS v (room)",
+    "beside all columns of a function": "INSERT INTO visits (diagnosis, room) SELECT upper(p.notes), v.room"
+    " FROM patients p, (VALUES ('r9')) AS v (room), LATERAL (SELECT * FROM generate_series(1, 2)) AS q",
+    "beside a query of other rows": f"{GIVEN}WHEN MATCHED THEN UPDATE SET email = (SELECT max(email) || m.email FROM members),"
+    " city = s.city",
 }
 NOT_SPLIT = {
     "a protected column": f"MERGE INTO members m USING patients p ON p.mrn = m.mrn {MATCHED} city = p.ssn",
@@ -141,3 +160,8 @@ def test_what_depends_on_something_protected_is_not_inserted(query: str) -> None
 @pytest.mark.parametrize("statement", OF_ROWS)
 def test_what_depends_on_something_protected_is_not_set(statement: str) -> None:
     assert split_of(statement) is None
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.area == "split_given_rows"], ids=lambda case: case.id)
+def test_what_may_be_given_to_something_protected_is_not_stored_in_clear(case: Case) -> None:
+    assert split_of(case.statement, case.since) is None
