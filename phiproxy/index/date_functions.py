@@ -95,6 +95,11 @@ def is_total(field: str, operand: str) -> bool:
     return operand == "time" or field in _GROWING or field == "epoch"
 
 
+def may_be_infinite(field: str) -> bool:
+    """Tell whether a field is infinite of what is infinite: a cast of that to an integer fails."""
+    return field in _GROWING or field == "epoch"
+
+
 def is_whole(field: str) -> bool:
     """Tell whether a field is a whole number, which is the same in numeric and in double precision."""
     return _whole(field) is not None

@@ -2,7 +2,7 @@
 
 from phiproxy.errors import ConfigError
 from phiproxy.index import function_table
-from phiproxy.index.date_functions import is_whole
+from phiproxy.index.date_functions import is_whole, may_be_infinite
 from phiproxy.index.document_paths import OPERATORS, function_call
 from phiproxy.index.spelling import Call, Cast, Column, Constant, Expression
 from phiproxy.index.transform import check_equality, result_type, short_type
@@ -17,17 +17,29 @@ def normal(expression: Expression, type_name: str) -> Expression:
 
 _TWINS = {"extract": "date_part", "date_part": "extract"}
 # Types in which a whole field is the number that it is: no year is too large.
-WHOLE = frozenset({"int4", "int8", "numeric", "float8"})
+_INTEGERS = frozenset({"int4", "int8"})
+_WHOLE = _INTEGERS | {"numeric", "float8"}
 
 
 def twins(expression: Expression) -> tuple[Call, ...]:
-    """Return what has the same tags: of a whole field, cast or not, ``extract`` and ``date_part`` of it."""
+    """Return what has the same tags: of a whole field, cast or not, ``extract`` and ``date_part`` of it.
+
+    Nothing has those of a cast to an integer of what may be infinite: PostgreSQL fails where a row has that, and a tag does not.
+    """
     match expression:
-        case Cast(argument=argument, type=target) if target in WHOLE:
-            return twins(argument)
+        case Cast(argument=argument, type=target) if target in _WHOLE:
+            same = twins(argument)
+            return () if target in _INTEGERS and any(map(_is_infinite_of_some, same)) else same
         case Call(name="extract" | "date_part" as name, arguments=(Constant(value=str(field)), _)) if is_whole(field):
             return expression, Call(_TWINS[name], expression.arguments)
     return ()
+
+
+def _is_infinite_of_some(field: Call) -> bool:
+    match field.arguments:
+        case (Constant(value=str(name)), _):
+            return may_be_infinite(name)
+    return False
 
 
 def _normal(expression: Expression, type_name: str) -> Expression:

@@ -14,7 +14,7 @@ from functools import partial
 from phiproxy.errors import ConfigError, StatementRefused
 from phiproxy.frozen import dataclass
 from phiproxy.index.function_table import row
-from phiproxy.index.registered_form import WHOLE, normal, twins
+from phiproxy.index.registered_form import normal, twins
 from phiproxy.index.spelling import Call, Cast, Column, Constant, Expression, read, write
 from phiproxy.index.transform import result_type, short_type, transform
 from phiproxy.policy.column_types import builtin, parse_type
@@ -362,9 +362,13 @@ def _of_midnights(expression: Expression, type_name: str) -> Expression | None:
 
 
 def _whole_cast(base: ProtectedColumn, argument: Expression, target: str) -> tuple[ProtectedColumn, bool] | None:
-    """Return a cast of a whole-numbered field to another number type, which has the same tags."""
+    """Return a cast of a whole-numbered field to another number type, which has the same tags.
+
+    SELECT id FROM people WHERE extract(year FROM born)::int = 1980
+    → refused 0A000
+    """
     own_column = _of_table(base, argument)
-    if own_column is None or target not in WHOLE or not twins(read(own_column[0].expression)):
+    if own_column is None or not twins(Cast(read(own_column[0].expression), target)):
         return None
     return replace(own_column[0].cast_to(builtin(target)), slots=own_column[0].slots), own_column[1]
 
