@@ -24,6 +24,11 @@ STATEMENTS = {
     "42P10": "UPDATE patients p SET notes = upper(p.notes) FROM LATERAL (SELECT p.id) x WHERE x.id = p.id",
     "42P10 of a name alone": "DELETE FROM patients USING visits v, LATERAL (SELECT ssn, v.id) x WHERE upper(notes) > 'a'",
     "42P10 of a function": "UPDATE patients p SET notes = upper(p.notes) FROM unnest(ARRAY[p.ssn]) u",
+    "42P10 of a conflict": "INSERT INTO patients (ssn) VALUES ('x') ON CONFLICT (city) DO UPDATE SET ssn = patients.ssn || 'y'",
+    "42P10 of a conflict of several columns": "INSERT INTO members (mrn, email) VALUES ('x', 'y') ON CONFLICT (mrn, email)"
+    " DO UPDATE SET email = members.email || EXCLUDED.email",
+    "42P10 of a conflict of a column without an index": "INSERT INTO patients (notes) VALUES ('x') ON CONFLICT (notes) DO NOTHING",
+    "42601 of a view": "CREATE VIEW v1 (a, b) AS SELECT upper(ssn) FROM patients",
     "21000": "UPDATE patients p SET (notes, ssn) = (SELECT upper(v.diagnosis), v.mrn FROM visits v)",
 }
 

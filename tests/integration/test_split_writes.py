@@ -32,6 +32,8 @@ STATEMENTS = {
     " WHERE notes LIKE '%' RETURNING patient_id, diagnosis",
     "inserted unprotected values": "INSERT INTO visits (diagnosis) SELECT city FROM patients",
     "inserted of another identity": "INSERT INTO visits (diagnosis) SELECT full_name FROM patients ORDER BY full_name LIMIT 2",
+    "in conflict by two columns": "INSERT INTO members AS m (email, city, mrn) SELECT email, city, 'abc' FROM members WHERE id = 1"
+    " ON CONFLICT (email, city) DO UPDATE SET mrn = left(m.mrn, 2) || EXCLUDED.mrn RETURNING mrn",
     "returning computed": "INSERT INTO visits (mrn, diagnosis) VALUES ('m', 'd') RETURNING upper(diagnosis) || '!' AS said, mrn",
     "update returning computed": "UPDATE patients SET ssn = 'x' WHERE id = 1 RETURNING id, length(ssn), lower(full_name) AS name",
     "all computed": "UPDATE patients SET notes = notes || '!' WHERE full_name ILIKE '%zo%' RETURNING reverse(notes), id",

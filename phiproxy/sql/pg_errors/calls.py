@@ -2,10 +2,19 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from phiproxy.errors import DatatypeMismatch, GroupingError, SetNotAllowed, UndefinedFunction, WindowingError, WrongObjectType
+from phiproxy.errors import (
+    DatatypeMismatch,
+    GroupingError,
+    SetNotAllowed,
+    UndefinedFunction,
+    UndefinedObject,
+    WindowingError,
+    WrongObjectType,
+)
 from phiproxy.policy.signatures import ONE_TYPE, TEXT, UNKNOWN, Function, Type, result_of
 from phiproxy.sql.pg_errors.expression_types import condition, type_of
 from phiproxy.sql.pg_errors.names_and_signatures import Level, Verdict, resolve
+from phiproxy.sql.pg_errors.sorted_outputs import check_aggregate
 from phiproxy.sql.text.parse import Node, children, location, only, strings
 
 _HINT = "No function matches the given name and argument types. You might need to add explicit type casts."
@@ -45,6 +54,7 @@ def _called(v: Verdict, body: Node, nodes: Sequence[Node], arguments: Sequence[T
     _check_kind(v, body, names[-1], functions)
     _check_polymorphic(arguments, functions)
     _check_clause(v, body, functions, level)
+    check_aggregate(v, body, level)
     if names[-1] == "unnest" and len(arguments) == 1:
         return v.signatures.element_of(arguments[0])
     # A literal without a type is a text where one is taken: of the types of its category that is the preferred one.
@@ -89,6 +99,9 @@ def _check_clause(v: Verdict, body: Node, functions: Sequence[Function], level: 
     if "over" in body:
         if level.barred:
             raise v.error(WindowingError, f"window functions are not allowed in {level.barred}", location(body), hint)
+        name = body["over"].get("name") or body["over"].get("refname")
+        if name and name not in level.windows and not v.sent:
+            raise v.error(UndefinedObject, f'window "{name}" does not exist', location(body["over"]), "Name one of WINDOW.")
     elif is_aggregate(v, body):
         own = _level_of(body, level)
         if own is not None and own.barred:

@@ -58,6 +58,7 @@ class Level:
     ``barred`` is the clause that the expression is in, if that takes no aggregate, no window function and, but where it
     ``gives_sets``, no function that gives a set.
     ``unreachable`` is the target of an UPDATE or DELETE while its FROM is read: it is in sight there, and nothing may refer to it.
+    ``windows`` are the names of WINDOW.
     """
 
     sources: list[Source] = field(default_factory=list)
@@ -67,6 +68,7 @@ class Level:
     barred: str = ""
     gives_sets: bool = False
     unreachable: Source | None = None
+    windows: frozenset[str] = frozenset()
 
     @property
     def star(self) -> list[Column]:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from phiproxy.errors import DatatypeMismatch, PhiproxyError, StatementRefused
+from phiproxy.errors import DatatypeMismatch, PhiproxyError, StatementRefused, WrongCount
 from phiproxy.policy.signatures import UNKNOWN
 from phiproxy.sql import rules
 from phiproxy.sql.context import Analysis, Context
@@ -122,7 +122,11 @@ def _judge(a: Analysis, *, sent: bool = False, refused: bool = False) -> Outputs
     if signatures is None or kind not in RULES.queries:
         return None
     verdict = Verdict(a, signatures, RULES, sent=sent, refused=refused, once=_once(a.statement) if refused else frozenset())
-    return RULES.queries[kind](verdict, body, None)
+    outputs = RULES.queries[kind](verdict, body, None)
+    named = a.statement.body.get("aliases", ()) if a.statement.kind == "ViewStmt" else ()
+    if outputs is not None and len(named) > len(outputs):
+        raise WrongCount("CREATE VIEW specifies more column names than columns", hint="Name as many as the query has.")
+    return outputs
 
 
 def _once(statement: Statement) -> frozenset[int]:

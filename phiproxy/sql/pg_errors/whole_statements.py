@@ -21,6 +21,7 @@ from phiproxy.sql.pg_errors.names_and_signatures import (
     known_row,
     resolve,
 )
+from phiproxy.sql.pg_errors.sorted_outputs import check_sorted, check_united
 from phiproxy.sql.pg_errors.ungrouped_columns import check_grouped
 from phiproxy.sql.resolve.outputs_without_as import output_name
 from phiproxy.sql.text.parse import Node, children, location, only, strings
@@ -98,16 +99,19 @@ def _set_operation(v: Verdict, body: Node, outer: Level | None) -> Outputs:
         if not right:
             raise WrongCount(why, hint=hint)  # there is nothing to point at, and PostgreSQL points at nothing
         raise v.error(WrongCount, why, first(right[0].node), hint)
+    check_united(v, body, left)
     pairs = zip(left, right, strict=True)
     return [Output(o.name, common(v, what, [o.node, p.node], [o.type, p.type]), p.node) for o, p in pairs]
 
 
 def _plain_select(v: Verdict, body: Node, outer: Level | None) -> Outputs:
     level = v.levels[id(body)] = from_clause(v, body.get("fromClause", ()), outer)
+    level.windows = frozenset(only(node)[1].get("name", "") for node in body.get("windowClause", ()))
     outputs = targets(v, body.get("targetList", ()), level)
     for part, what in (("whereClause", "WHERE"), ("havingClause", "HAVING")):
         if part in body:
             condition(v, body[part], level, what)
+    check_sorted(v, body, outputs, level)
     names = {o.name for o in outputs or ()}
     for node in chain(*(body.get(part, ()) for part in ("sortClause", "groupClause", "distinctClause"))):
         entry = only(node)[1].get("node", node) if node else {}

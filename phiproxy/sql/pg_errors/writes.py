@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from phiproxy.errors import AmbiguousParameter, DatatypeMismatch, DuplicateColumn, NotSupported, UndefinedColumn, WrongCount
+from phiproxy.errors import (
+    AmbiguousParameter,
+    DatatypeMismatch,
+    DuplicateColumn,
+    InvalidColumnReference,
+    NotSupported,
+    UndefinedColumn,
+    WrongCount,
+)
 from phiproxy.policy.signatures import Type
 from phiproxy.sql.pg_errors.expression_types import condition, query, type_of
 from phiproxy.sql.pg_errors.from_clause import from_clause, table
@@ -37,7 +45,24 @@ def insert(v: Verdict, body: Node, outer: Level | None) -> Outputs:
             _where(v, body["onConflictClause"], seen)
         outputs = _returning(v, body, level)
         _check_assigned_once(v, body.get("onConflictClause", {}))
+        _check_arbiter(v, body, target)
         return outputs
+
+
+def _check_arbiter(v: Verdict, body: Node, target: Source) -> None:
+    """Check that a table has a unique index that may be over what ON CONFLICT names. The planner says so, behind all else.
+
+    INSERT INTO patients (ssn) VALUES ('x') ON CONFLICT (city) DO UPDATE SET ssn = patients.ssn || EXCLUDED.ssn
+    → refused 42P10
+    """
+    elements = [only(node)[1] for node in body.get("onConflictClause", {}).get("infer", {}).get("indexElems", ())]
+    columns = {one["name"] if "name" in one and one.keys().isdisjoint(("collation", "opclass")) else "" for one in elements}
+    known = target.relation is not None and target.relation.kind in "rp" and columns.issubset(c.name for c in target.columns)
+    if not v.refused or not elements or target.relation is None or not known:
+        return
+    if not any(index.unique and columns.issubset(index.columns) for index in target.relation.indexes):
+        why = "there is no unique or exclusion constraint matching the ON CONFLICT specification"
+        raise InvalidColumnReference(why, hint="Name the columns of a unique index of the table.")
 
 
 def _returning(v: Verdict, body: Node, level: Level) -> Outputs:

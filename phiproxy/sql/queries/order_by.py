@@ -1,13 +1,15 @@
 """What rows are sorted by: nothing protected, since envelopes and tags have no order. Nor have they a greatest or least."""
 
-from phiproxy.errors import StatementRefused
+from collections.abc import Iterator, Sequence
+
+from phiproxy.errors import NotSupported, StatementRefused
 from phiproxy.policy.protection import ProtectedColumn
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.expressions.expression import expression, unsupported
 from phiproxy.sql.expressions.index_expressions import derived
 from phiproxy.sql.resolve.protected_values import CLEAR, Protected, Value, as_they_are
 from phiproxy.sql.resolve.scope import Scope
-from phiproxy.sql.text.parse import Node, only
+from phiproxy.sql.text.parse import Node, children, messages, only, strings
 
 
 def no_order(a: Analysis, column: ProtectedColumn, node: Node) -> StatementRefused:
@@ -47,6 +49,32 @@ def sort_by(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:
     """
     sort_key(a, body["node"], scope)
     return CLEAR
+
+
+def united_order(a: Analysis, node: Node, names: Sequence[str | None]) -> None:
+    """Refuse an expression that a set operation would be sorted by, as PostgreSQL does; ``names`` are those of its columns.
+
+    SELECT ssn FROM patients UNION ALL SELECT ssn FROM patients ORDER BY upper(ssn)
+    → refused 0A000
+    """
+    if "A_Const" in node or "ColumnRef" in node or not all(fields[:-1] == [] and fields[0] in names for fields in _named(node)):
+        return  # what is named elsewhere is no column there, and PostgreSQL says that first
+    why = "invalid UNION/INTERSECT/EXCEPT ORDER BY clause"
+    hint = "Only result column names can be used, not expressions or functions."
+    at = min((m["location"] for m in messages([node]) if m.get("location", -1) >= 0), default=0)
+    raise NotSupported(why, hint=hint, position=a.at(at))
+
+
+def _named(node: Node) -> Iterator[list[str]]:
+    """Yield the names of the columns in an expression; those of a subquery, which may be its own, as none."""
+    kind, body = only(node)
+    if kind == "ColumnRef":
+        yield strings(body["fields"])
+    elif kind == "SubLink":
+        yield ["", ""]
+    else:
+        for child in children(body):
+            yield from _named(child)
 
 
 def greatest_or_least(a: Analysis, _node: Node, body: Node, scope: Scope) -> Value:

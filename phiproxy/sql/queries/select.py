@@ -12,7 +12,7 @@ from phiproxy.sql.expressions.terms import window
 from phiproxy.sql.queries.ctes import ctes_of
 from phiproxy.sql.queries.generated_columns import list_star
 from phiproxy.sql.queries.grouping import distinct, distinct_on, group_by, grouped_scope, label
-from phiproxy.sql.queries.order_by import sort_key, sorted_by
+from phiproxy.sql.queries.order_by import sort_key, sorted_by, united_order
 from phiproxy.sql.queries.row_fields import name_fields
 from phiproxy.sql.queries.set_operations import set_operation
 from phiproxy.sql.queries.unnest import unnested
@@ -68,6 +68,7 @@ def select(a: Analysis, body: Node, outer: Scope, *, stores: Stores | None = Non
         if body.get("op", "SETOP_NONE") != "SETOP_NONE":
             outputs = set_operation(a, body, lambda operand: select(a, operand, outer))
             for node in body.get("sortClause", ()):
+                united_order(a, only(node)[1]["node"], [name for name, _ in outputs])
                 _output_reference(a, only(node)[1]["node"], outputs, Scope((), outer))
             _limits(a, body, outer)
             return outputs

@@ -155,3 +155,31 @@ def test_merge_and_parts_of_columns(text: str, state: str, words: str) -> None:
 
 def test_what_merge_may_do() -> None:
     assert said(MERGE + "WHEN MATCHED THEN UPDATE SET diagnosis = p.ssn WHEN NOT MATCHED THEN INSERT (id) VALUES (p.id)") is None
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        ("patients (ssn) VALUES ('x')", "(city) DO UPDATE SET ssn = patients.ssn || 'x'"),
+        ("patients (notes) VALUES ('x')", "(notes) DO NOTHING"),
+        ("patients (ssn) VALUES ('x')", "(city, id) DO UPDATE SET ssn = patients.ssn || 'x'"),
+        ("members (mrn) VALUES ('x')", "(mrn, email) DO UPDATE SET email = members.email || 'x'"),
+    ],
+)
+def test_on_conflict_of_no_unique_index_has_no_position(target: tuple[str, str]) -> None:
+    error = verdict("INSERT INTO {} ON CONFLICT {}".format(*target))
+    assert error is not None
+    assert (error.sqlstate, error.position) == ("42P10", None)
+    assert error.message == "there is no unique or exclusion constraint matching the ON CONFLICT specification"
+
+
+@pytest.mark.parametrize("target", ["(mrn)", "(lower(city))", "(nothing)", "(id)", "ON CONSTRAINT members_pkey"])
+def test_on_conflict_of_what_may_be_a_unique_index(target: str) -> None:
+    assert said(f"INSERT INTO members (mrn) VALUES ('x') ON CONFLICT {target} DO UPDATE SET email = members.email || 'x'") is None
+
+
+def test_a_view_of_more_names_than_columns_has_no_position() -> None:
+    error = verdict("CREATE VIEW v (a, b) AS SELECT upper(ssn) FROM patients")
+    assert error is not None
+    assert (error.sqlstate, error.message) == ("42601", "CREATE VIEW specifies more column names than columns")
+    assert error.position is None

@@ -22,7 +22,9 @@ from phiproxy.sql.split.writes.computed_values import computed_values
 from phiproxy.sql.split.writes.conflicts import computed_conflicts
 from phiproxy.sql.split.writes.conflicts_of_query import computed_query_conflicts
 from phiproxy.sql.split.writes.decided_branches import decided_branches
+from phiproxy.sql.split.writes.drawn import is_drawn
 from phiproxy.sql.split.writes.drawn_merge import drawn_merge
+from phiproxy.sql.split.writes.drawn_order import ASKED_FIRST
 from phiproxy.sql.split.writes.inserted_from_write import inserted_from_write
 from phiproxy.sql.split.writes.inserted_rows import inserted_rows
 from phiproxy.sql.split.writes.merged_returning import computed_merge_returning
@@ -79,7 +81,7 @@ def split_write(
         return _first(merges, statement, text, context, refusal)
     if statement.kind not in ("DeleteStmt", "InsertStmt", "UpdateStmt"):
         return None
-    told = refusal.hint
+    own = told = refusal.hint
     for way in _WAYS:
         a = Analysis(text, context, statement, RULES)
         try:
@@ -95,7 +97,7 @@ def split_write(
             continue
         if result.waiting == waiting:
             return result
-    refusal.hint = told
+    refusal.hint = told if told != own or not is_drawn(statement.body) else ASKED_FIRST
     return _first(_IN_WITH, statement, text, context, refusal) if waiting is None else None
 
 
