@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.policy.settings import Compute
 from phiproxy.sql.result import Rest, RowType, SourceColumn, Span, Split
 from phiproxy.sql.split.same_answers import means_clock
+from phiproxy.sql.split.view_constants import may_differ, quoted
 from phiproxy.sql.text.long_names import long_names
 from phiproxy.types.integers import INT2, INT4, INT8
 from phiproxy.types.styles import Styles
@@ -80,6 +81,10 @@ SETTINGS = (
     "xmlbinary",
     "xmloption",
 )
+
+
+# Those of them under which a constant may be another date, time or interval.
+READ_UNDER = ("datestyle", "intervalstyle", "timezone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +186,10 @@ class SplitPlan(StatementPlan):
             else column._replace(table_oid=origin.table, attnum=origin.number, type_oid=origin.row_type or column.type_oid)
             for column, origin in zip(fields, origins, strict=True)
         ]
+
+    def may_be_read_otherwise(self, changed: Collection[str]) -> bool:
+        """Tell whether a constant may be another date, time or interval when some of ``READ_UNDER`` are others."""
+        return any(may_differ(constant, changed) for constant in quoted(self.text))
 
     def of_source(self, given: Sequence[T]) -> list[T]:
         """Return the source's parameters, or their formats, from the client's."""

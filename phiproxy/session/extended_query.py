@@ -86,7 +86,7 @@ def _prepare(session: State, whole: Callable[[], bytes], sent: Parse, given: byt
         session.to_server.append(whole())
     else:
         session.to_server += parse_parts(sent.name, slow_work.writable(session, sql), plan.oids)
-    undo = [session.names.prepare(name, Prepared(plan, sent.oids, stamp_of(session)))]
+    undo = [session.names.prepare(name, Prepared(plan, sent.oids, stamp_of(session), read=session.styles.read))]
     expected = Expected(Kind.PARSE, undo=undo, touches=plan.touches, texts=(sql, plan.text, edits), passes=PARSE_PASSES)
     if isinstance(plan, SplitPlan):
         # Positions are those in the source, which EXPLAIN has words before.

@@ -44,7 +44,12 @@ class KnownNamesOf:
         """Return the plan of a prepared statement, right for the present; None where the session knows none."""
         key = name.encode()
         await_name(self._session, "S", key)
-        return current(self._session, key, executing=True).plan if key in self._session.names.statements else None
+        if key not in self._session.names.statements:
+            return None
+        prepared = current(self._session, key, executing=True)
+        if isinstance(prepared.plan, SplitPlan):
+            split_statements.check_read(self._session, prepared.plan, prepared.read)
+        return prepared.plan
 
     def portal(self, name: str) -> Columns | None:
         """Return the columns of a cursor or portal, where something protected is among them."""
@@ -97,8 +102,8 @@ def current(session: State, name: bytes, *, renewing: bool = False, executing: b
         prepared.plan, prepared.stamp = fresh, stamp
         return prepared
     if executing:
-        raise RenewalNeeded(name, Prepared(fresh, prepared.oids, stamp))
-    return renewed(session, name, Prepared(fresh, prepared.oids, stamp))
+        raise RenewalNeeded(name, Prepared(fresh, prepared.oids, stamp, read=prepared.read))
+    return renewed(session, name, Prepared(fresh, prepared.oids, stamp, read=prepared.read))
 
 
 def _same(fresh: StatementPlan, told: StatementPlan) -> bool:

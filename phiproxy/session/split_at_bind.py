@@ -63,7 +63,8 @@ def split_bind(session: State, name: bytes, prepared: Prepared, sent: Bind, refu
     split_write_messages.check(session, plan)
     if not session.pipeline.silent:
         plan = split_statements.described(session, plan, prepared.oids)
-    return renewed(session, name, Prepared(plan, prepared.oids, stamp_of(session), unsplit=unsplit, waiting=waiting))
+    stamp, read = stamp_of(session), prepared.read
+    return renewed(session, name, Prepared(plan, prepared.oids, stamp, unsplit=unsplit, waiting=waiting, read=read))
 
 
 def unsplit(session: State, name: bytes, prepared: Prepared, sent: Bind) -> Prepared:
@@ -78,7 +79,7 @@ def unsplit(session: State, name: bytes, prepared: Prepared, sent: Bind) -> Prep
             return prepared
         raise
     _await_all(session, None)
-    return renewed(session, name, Prepared(plan, prepared.oids, stamp_of(session)))
+    return renewed(session, name, Prepared(plan, prepared.oids, stamp_of(session), read=prepared.read))
 
 
 def in_order(session: State, plan: StatementPlan, sent: Bind, refused: ValueRefused) -> ValueRefused:

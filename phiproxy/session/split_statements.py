@@ -13,7 +13,7 @@ from collections.abc import Callable
 from phiproxy.effects import Effects
 from phiproxy.errors import StatementFailed, StatementRefused
 from phiproxy.plan.search_path import divided
-from phiproxy.plan.split_plan import SETTINGS, Description, SplitPlan, with_long_names
+from phiproxy.plan.split_plan import READ_UNDER, SETTINGS, Description, SplitPlan, with_long_names
 from phiproxy.plan.statement_plan import ScriptPlan, StatementPlan
 from phiproxy.plan.subjects_of_execution import given_values
 from phiproxy.policy.identifiers import quote_ident
@@ -117,10 +117,28 @@ def check_prepared(prepared: Prepared) -> None:
         )
 
 
+def check_read(session: State, plan: SplitPlan, read: tuple[str | None, ...]) -> None:
+    """Refuse a statement whose constants the engine would read as other dates or times than when it was prepared.
+
+    PostgreSQL reads them once: ``'01/02/2003'::date`` stays what it was under another DateStyle.
+    """
+    pending = session.pending.styles is not None and session.pending.styles > session.groups.answered
+    if not read or (read == session.styles.read and not pending) or not plan.may_be_read_otherwise(READ_UNDER):
+        return
+    session.styles_for(typed=True)  # it may be about to change
+    changed = [name for name, then, now in zip(READ_UNDER, read, session.styles.read, strict=True) if then != now]
+    if plan.may_be_read_otherwise(changed):
+        why = f"a constant may be another date or time under {', '.join(changed)} of now"
+        refused = StatementRefused(f"cached plan must not change: {why}", hint="Prepare the statement again, or SET it back.")
+        refused.objects = ((ord("R"), "RevalidateCachedQuery"),)
+        raise refused
+
+
 def bind(session: State, data: bytes, start: int, end: int, portal: bytes, prepared: Prepared) -> None:
     """Bind: the server gets the parameters of the source; those of the rest are kept for the engine."""
     plan = prepared.plan
     assert isinstance(plan, SplitPlan)
+    check_read(session, plan, prepared.read)
     description = None
     # A simple Query is not described; but of a write only the whole statement says whether its names are ambiguous, and of a query
     # of WITH that nothing refers to only it says whether that can be read.
@@ -142,7 +160,7 @@ def bind(session: State, data: bytes, start: int, end: int, portal: bytes, prepa
         source = source._replace(result_formats=sent.result_formats)
     session.to_server += slow_work.bind_message(session, source)
     explained = source if plan.split.analyzed is not None else None
-    given = Given(sent.values, formats, sent.result_formats, sent.statement, explained)
+    given = Given(sent.values, formats, sent.result_formats, sent.statement, explained, prepared.read)
     bound = Portal(plan, None, session.groups.number, prepared.oids, seen_by=session.database, given=given)
     undo = [session.names.bind(portal, bound)]
     session.pipeline.push(Expected(Kind.BIND, undo=undo, touches=True, unplaced=True, passes=BIND_PASSES))
@@ -197,6 +215,8 @@ def execute(session: State, name: bytes, portal: Portal, limit: int) -> None:
     plan, given = portal.plan, portal.given
     assert isinstance(plan, SplitPlan)
     assert given is not None
+    if portal.computation is None:
+        check_read(session, plan, given.read)
     shown = (given.result_formats, limit) if plan.split.write is None else ((1,), 0)
     shown = ((), 0) if plan.split.write is None and plan.split.analyzed is not None else shown
     told = plan.told or not session.pipeline.silent

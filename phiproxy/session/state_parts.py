@@ -14,6 +14,7 @@ from phiproxy.errors import PhiproxyError
 from phiproxy.plan.copy_sealing import CopyIn
 from phiproxy.plan.counted_subjects import Collected
 from phiproxy.plan.planner import Planner
+from phiproxy.plan.split_plan import READ_UNDER
 from phiproxy.session.pipeline import Expected
 from phiproxy.types.styles import Styles
 from phiproxy.wire.encodings import UTF8, Encoding, beside, encoding_of
@@ -183,6 +184,8 @@ class ValueStyles:
     current: Styles = Styles.CANONICAL
     # The settings that ``current`` is made of.
     settings: dict[str, str] = field(default_factory=dict)
+    # Of them those under which constants are read, and how they are, in the order of ``plan.split_plan.READ_UNDER``.
+    read: tuple[str | None, ...] = ()
     # One of them was set, and the end of the transaction may take that back.
     set_in_transaction: bool = False
 
@@ -190,6 +193,8 @@ class ValueStyles:
         """Take settings that the server has told."""
         self.settings.update(settings)
         self.current = Styles.of(self.settings)
+        told = {name.lower(): value for name, value in self.settings.items()}
+        self.read = tuple(told.get(name) for name in READ_UNDER)
 
 
 @dataclass(slots=True)

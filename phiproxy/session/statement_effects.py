@@ -41,7 +41,8 @@ def apply(session: State, done: StatementPlan | ScriptPart, about: Sequence[Note
         undo.extend(names.forget_statement(name) for name in list(names.statements) if name)
     if effects.prepares is not None:
         plan, oids = done.prepared or (StatementPlan(b"", b"", identity=True), ())
-        undo.append(names.prepare(effects.prepares.encode(), Prepared(plan, oids, stamp_of(session), by_sql=True)))
+        read = session.styles.read
+        undo.append(names.prepare(effects.prepares.encode(), Prepared(plan, oids, stamp_of(session), by_sql=True, read=read)))
     if effects.closes is not None:
         undo.append(names.forget_portal(effects.closes.encode()))
     elif effects.closes_all:

@@ -31,7 +31,8 @@ class Prepared:
 
     ``used`` says that it was bound, ``by_sql`` that PREPARE made it. ``groups`` are by what differs between them. Where it is split
     for the values that were bound last (``session.split_at_bind``), ``unsplit`` is its plan for others, ``waiting`` are they.
-    ``lost`` is the stamp under which the server could not prepare it anew, so that it has it no longer: PostgreSQL still would.
+    ``read`` is how constants were read then (``ValueStyles``). ``lost`` is the stamp under which the server could not prepare it
+    anew, so that it has it no longer: PostgreSQL still would.
     """
 
     plan: StatementPlan
@@ -42,13 +43,15 @@ class Prepared:
     unsplit: StatementPlan | None = None
     waiting: Unanswered | None = None
     lost: Stamp | None = None
+    read: tuple[str | None, ...] = ()
     groups: dict[object, Group] = field(default_factory=dict, compare=False, repr=False)
 
 
 class Given(NamedTuple):
     """The parameters of a split statement as the client gives them, in these formats, and the formats of its results.
 
-    ``statement`` is the name of what was bound, as it was sent; ``source`` what the server was sent, where that is explained too.
+    ``statement`` is the name of what was bound, as it was sent; ``source`` what the server was sent, where that is explained too;
+    ``read`` is how its constants were read.
     """
 
     values: Sequence[bytes | None]
@@ -56,6 +59,7 @@ class Given(NamedTuple):
     result_formats: tuple[int, ...]
     statement: bytes = b""
     source: Bind | None = None
+    read: tuple[str | None, ...] = ()
 
 
 @dataclass(slots=True)

@@ -161,3 +161,28 @@ def test_copy_of_what_is_computed(backends: tuple[Backend, Backend], source: str
     said = [part for text in copies for part in (query(text), parse(text), bind(), describe(), execute(), SYNC)]
     plain, proxied = (heard(backend.says(said)) for backend in backends)
     assert proxied == plain
+
+
+@pytest.mark.parametrize(("constant", "changed"), [
+    ("'01/02/2003'::date", "DateStyle TO German"), ("'2003-01-02 10:00'::timestamptz", "TimeZone TO 'Asia/Kolkata'"),
+    ("'-1 day 2 hours'::interval", "IntervalStyle TO sql_standard"),
+])  # fmt: skip
+@pytest.mark.parametrize("executed", ["driver", "portal", "sql"])
+def test_constants_are_read_when_a_statement_is_prepared(
+    backends: tuple[Backend, Backend], constant: str, changed: str, executed: str
+) -> None:
+    """The engine would read them again: so what they may be is refused, in words by which drivers prepare it again."""
+    text = f"SELECT upper(full_name), extract(epoch FROM {constant}) FROM patients ORDER BY id"
+    prepared = query(f"PREPARE q AS {text}") if executed == "sql" else parse(text, "q") + SYNC
+    bound, run = (bind(statement="q", portal="p"), [execute("p"), SYNC]) if executed != "sql" else (query("EXECUTE q"), [])
+    before = [bound, SYNC] if executed == "portal" else []
+    done = run if executed == "portal" else [bound, *run]
+    kept = [query("BEGIN"), prepared, *before, query("SET LOCAL work_mem TO '1MB'"), *done, query("ROLLBACK; DEALLOCATE q")]
+    plain, proxied = (heard(backend.says(kept)) for backend in backends)
+    assert proxied == plain
+    said = [query("BEGIN"), prepared, *before, query(f"SET LOCAL {changed}"), *done]
+    frames = backends[1].says(said)
+    refused = error_fields(next(frame for frame in frames if frame[:1] == b"E"))
+    assert (refused["C"], refused["R"]) == ("0A000", "RevalidateCachedQuery")
+    assert not any(frame[:1] == b"D" for frame in frames)
+    backends[1].says([query("DEALLOCATE q")])

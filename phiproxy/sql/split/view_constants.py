@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from phiproxy.errors import StatementRefused
 from phiproxy.sql.split.remaining import nodes
 from phiproxy.sql.split.statement import Whole
-from phiproxy.sql.text.parse import Node, children, only, strings
+from phiproxy.sql.text.parse import Node, children, only, strings, tokens
 from phiproxy.wire.oids import TEXT_OIDS
 
 # What the settings DateStyle, TimeZone and IntervalStyle may give another meaning, if it is read as a date, a time or an interval.
 _DAY = re.compile(r"\s*\d{4}-\d\d-\d\d\s*")
 _NUMBER = re.compile(r"\s*[-+]?\d+(\.\d+)?\s*")
 _OF_MOMENT = re.compile(r"\d\s*[-/.:]\s*\d|\d\s*[-/. ]?\s*(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)", re.IGNORECASE)
+# Under IntervalStyle sql_standard the sign of the first field is that of all: -1 day 2 hours.
+_SIGNED = re.compile(r"\s*-.*\d.*\s.*\d", re.DOTALL)
 _MOMENTS = frozenset({"timestamptz", "timetz"})
 _OF_TEXTS = frozenset({"~~", "!~~", "~~*", "!~~*", "~", "!~", "~*", "!~*", "||"})
 
@@ -57,6 +59,19 @@ def _operands_of_texts(whole: Whole, gone: Collection[int]) -> set[int]:
         elif kind == "TypeCast" and strings(node["typeName"].get("names"))[-1:] == ["text"] and "A_Const" in node["arg"]:
             found.add(id(node["arg"]["A_Const"]))
     return found
+
+
+def quoted(text: bytes) -> Iterator[str]:
+    """Yield the constants of a text that are in quotes, as they are written between these."""
+    for token in tokens(text):
+        if token.name in ("SCONST", "USCONST"):
+            yield text[token.start : token.end].decode("utf-8", "replace").partition("'")[2].removesuffix("'")
+
+
+def may_differ(said: str, changed: Collection[str]) -> bool:
+    """Tell whether a constant may be another date, time or interval when these settings are others, in lower case."""
+    signed = "intervalstyle" in changed and _SIGNED.match(said) is not None
+    return signed or _may_differ(said, moments="timezone" in changed)
 
 
 def _may_differ(said: str, *, moments: bool) -> bool:
