@@ -20,6 +20,7 @@ from phiproxy.keys.key_state_changes import announce, set_data_key_state, set_ro
 from phiproxy.keys.older_transactions import older_have_ended
 from phiproxy.keys.registry import Registry, select_data_keys
 from phiproxy.keys.registry_checked_on_read import Change
+from phiproxy.keys.registry_locks import LONGER, SHORT
 from phiproxy.keys.root_cache import unwrap_root
 from phiproxy.keys.rotation import roll_data_key
 from phiproxy.keys.tenant_keks import Kek
@@ -33,14 +34,8 @@ from phiproxy.wire.oids import BYTEA_OID
 Column = tuple[str, str, str]
 """(schema, table, column) of a protected column."""
 
-LOCK_TIMEOUT: Final = 0.6
-"""Seconds for which a lock is asked for while others are held: less than the ``deadlock_timeout`` of who waits for those."""
 ATTEMPTS: Final = 10
 LONGEST_PAUSE: Final = 30.0
-_LONGER: Final = """
-SELECT pg_catalog.set_config('lock_timeout', s.setting::int8 + 500 || 'ms', true) FROM pg_catalog.pg_settings s
- WHERE s.name = 'deadlock_timeout'
-"""
 
 
 class _Locked(Exception):
@@ -110,7 +105,7 @@ async def _outlast_vacuum(registry: Registry, tables: Iterable[tuple[str, str]])
     for table in sorted(tables):
         try:
             async with registry.transaction() as conn:
-                await conn.execute(_LONGER)
+                await conn.execute(LONGER)
                 await _lock(conn, table)
         except _Locked:
             pass
@@ -182,7 +177,7 @@ async def usage(conn: Connection, columns: Sequence[Column], key_id: int, *, loc
             looked_at.setdefault((schema, name), {})[column] = of_document
     # All before the first is looked through: who waits for one, and has written to another, would be ended by the server else.
     if locked:
-        await conn.execute(f"SET LOCAL lock_timeout TO '{LOCK_TIMEOUT * 1000:.0f}ms'".encode())
+        await conn.execute(SHORT)
         for table in sorted(looked_at):
             await _lock(conn, table)
         await conn.execute(b"SET LOCAL lock_timeout TO DEFAULT")
