@@ -24,18 +24,15 @@ from phiproxy.jobs.relations import Connection, Identifier, Part, TableName, may
 from phiproxy.jobs.row_sql import Scan, Work
 from phiproxy.jobs.sight import SESSION, JobSite, Sight, become_replica
 from phiproxy.jobs.throttle import Limits, Throttle
-from phiproxy.keys.key_state_changes import notify
 from phiproxy.keys.older_transactions import older_have_ended
 from phiproxy.keys.registry_locks import SHORT, be_patient
-from phiproxy.keys.serving_proxies import proxies_behind
+from phiproxy.keys.serving_proxies import all_have_followed
 from phiproxy.net.service_login import connect_service
 
 PAUSED_STEP: Final = 1.0
 ABORTED_STEP: Final = 0.2
 NOTICED_WITHIN: Final = 20.0
 """Seconds in which a process that is at work finds out that its job is aborted, and takes back what it has added."""
-ACKNOWLEDGED_STEP: Final = 0.1
-TOLD_AFTER: Final = 20
 MOST_NAMED: Final = 20
 STALLED: Final = 12
 """Passes in a row that wrote nothing, since others hold the rows locked, before a job gives up."""
@@ -235,19 +232,8 @@ class Run(Sight):
 
     async def acknowledged(self) -> None:
         """Wait until every live proxy has taken over what the registry says now, and the standbys of its sessions have it."""
-        schema = self.site.schema
-        ((epoch,),) = await rows_of(self.asking, f'SELECT epoch FROM "{schema}".meta')  # a name of the configuration
-        lease, steps = 3 * self.site.settings.catalog.poll, 0
-        while waiting := await proxies_behind(self.asking, schema, epoch, lease):
-            if steps % TOLD_AFTER == 0:
-                await notify(self.asking, schema)
-                await self.goes_on()
-            if steps == TOLD_AFTER:
-                self.display.waits(f"{waiting} proxies, or standbys that they read at, have not taken the change over yet")
-            steps += 1
-            await asyncio.sleep(ACKNOWLEDGED_STEP)
-        if steps > TOLD_AFTER:
-            self.display.waits("")
+        lease = 3 * self.site.settings.catalog.poll
+        await all_have_followed(self.asking, self.site.schema, lease, self.display.waits, self.goes_on)
 
 
 Kind = Callable[[Run], Awaitable[None]]

@@ -23,6 +23,7 @@ from phiproxy.keys.registry_checked_on_read import Change
 from phiproxy.keys.registry_locks import LONGER, SHORT
 from phiproxy.keys.root_cache import unwrap_root
 from phiproxy.keys.rotation import roll_data_key
+from phiproxy.keys.serving_proxies import all_have_followed
 from phiproxy.keys.tenant_keks import Kek
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.physical_columns import hidden_beside, sealed_conditions, sealed_constant
@@ -129,13 +130,15 @@ def _unseen(table: tuple[str, str], error: psycopg.Error) -> ConfigError:
 
 
 async def usage_by_older(
-    registry: Registry, conn: Connection, key_id: int, columns: Sequence[Column], told: Callable[[str], None]
+    registry: Registry, conn: Connection, key_id: int, columns: Sequence[Column], lease: float, told: Callable[[str], None]
 ) -> list[Usage]:
-    """Return what is under a data key, as ``retire`` does; where nothing is, once no transaction can see values that were.
+    """Return what is under a data key, as ``retire`` does; where nothing is, once nobody writes under it any more.
 
-    ``conn`` is in autocommit mode; ``told`` as of ``older_have_ended``. Raises as ``retire`` does.
+    A proxy may until it has heard that another key writes, and a transaction what it can see of before. ``conn`` is in autocommit
+    mode; ``lease`` as of ``proxies_behind``, ``told`` as of ``older_have_ended``. Raises as ``retire`` does.
     """
     await _writing_no_more(registry, key_id)
+    await all_have_followed(conn, registry.schema, lease, told)
     async with conn.transaction():
         usages = await usage(conn, columns, key_id, locked=False)
     if not usages:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from threading import Timer
+from threading import Thread, Timer
 
 import psycopg
 import pytest
@@ -17,6 +17,7 @@ from phiproxy.jobs.row_sql import Done, Row
 from tests.commands.conftest import Clinic
 from tests.commands.test_check import findings, ready
 from tests.commands.test_filled import fill
+from tests.harness.waiting import until
 
 NOTHING = {"keys": [], "compromised": False, "older": None, "scope": None, "tenant": None}
 
@@ -184,6 +185,32 @@ def test_a_job_that_is_aborted_can_be_aborted_again(clinic: Clinic, monkeypatch:
     assert clinic.run("encrypt")[0] == 0
     clinic.ok("jobs", "abort", "2")
     assert clinic.run("jobs", "abort", "3")[0] == 1
+
+
+def test_cleared_tags_do_not_come_back_by_who_still_sees_them(clinic: Clinic) -> None:
+    """A REPEATABLE READ transaction of before copies rows as they were: it is waited for, and what it has copied follows."""
+    filled(clinic)
+    assert clinic.run("encrypt")[0] == 0
+    clinic.sql("ALTER TABLE patients DROP CONSTRAINT IF EXISTS patients_ssn_key; DROP INDEX IF EXISTS patients_ssn_key")
+    clinic.ok("keys", "rotate", "--index", "public.patients.ssn", "--later")
+    assert clinic.run("reindex", "public.patients.ssn")[0] == 0
+    tagged = "SELECT count(*) FROM patients WHERE substring(ssn, 13, 16) <> decode(repeat('00', 16), 'hex')"
+    assert clinic.sql(tagged) == [(300,)]
+    with psycopg.connect(clinic.server.dsn(clinic.database)) as old:
+        old.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        old.execute("SELECT count(*) FROM patients")
+
+        def copying() -> None:
+            until(lambda: clinic.sql(tagged) == [(0,)], "they are not cleared")
+            old.execute("INSERT INTO patients (id, ssn) SELECT id + 1000, ssn FROM patients WHERE id <= 3")
+            old.commit()
+
+        thread = Thread(target=copying)
+        thread.start()
+        code, _, err = clinic.run("reindex", "public.patients.ssn", "--clear")
+        thread.join()
+    assert (code, clinic.sql(tagged)) == (0, [(0,)]), err
+    assert clinic.sql("SELECT count(*) FROM patients") == [(303,)]
 
 
 def test_what_respond_is_about_must_be_named(clinic: Clinic) -> None:
