@@ -5,7 +5,6 @@ import sys
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -20,6 +19,7 @@ from phiproxy.keys.fips import require_fips
 from phiproxy.keys.layout_rows import read_layout
 from phiproxy.keys.open_registry import trusted
 from phiproxy.keys.registry import Registry
+from phiproxy.keys.registry_locks import be_patient
 from phiproxy.keys.tenant_keks import Kek
 from phiproxy.net.catalog_reader import read_catalog
 from phiproxy.net.service_login import connect_service, service_pool
@@ -93,28 +93,23 @@ async def opened_kek(settings: Settings, policy: Policy) -> AsyncIterator[Kek]:
 
 @asynccontextmanager
 async def opened_registry(
-    settings: Settings, policy: Policy, kek: Kek, older: Kek | None = None, *, patience: float = 0.0
+    settings: Settings, policy: Policy, kek: Kek, older: Kek | None = None, *, patient: bool = False
 ) -> AsyncIterator[Registry]:
     """Open a policy's registry, verified; ``older``: the KEK that the registry key may still be under. Raises as of ``trusted``.
 
-    ``patience``: for so many seconds it is waited for a lock that somebody has on it; 0: as the role's own settings say.
+    ``patient``: a lock that somebody has on it is waited for as ``be_patient`` says, else as the role's own settings do.
     """
     async with database(settings, policy) as conn:
-        await wait_for_locks(conn, patience)
+        if patient:
+            await be_patient(conn)
         try:
             trust = await trusted(conn, settings, policy, kek)
         except (ProviderDenied, ProviderMisconfigured) as error:
             if older is None or isinstance(error, NotAuthentic):
                 raise
             trust = await trusted(conn, settings, policy, older)
-    async with service_pool(settings, policy.database, configure=partial(wait_for_locks, patience=patience)) as pool:
+    async with service_pool(settings, policy.database, configure=be_patient if patient else None) as pool:
         yield Registry(pool, trust)
-
-
-async def wait_for_locks(conn: Connection, patience: float) -> None:
-    """Have a session wait for locks for so many seconds; 0: as the role's own settings say. psycopg.Error."""
-    if patience:
-        await conn.execute(f"SET lock_timeout TO {patience * 1000:.0f}")
 
 
 @asynccontextmanager

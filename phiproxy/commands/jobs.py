@@ -21,48 +21,50 @@ from phiproxy.commands.command_context import (
     print_json,
     print_table,
 )
-from phiproxy.errors import ConfigError, ProviderUnavailable
+from phiproxy.errors import ConfigError, PhiproxyError
 from phiproxy.jobs.display import display
-from phiproxy.jobs.records import OPEN, Job, Progress, add_job, find_job, set_job_state, stored_jobs
+from phiproxy.jobs.records import OPEN, Job, Progress, add_job, find_job, list_jobs, set_job_state, stored_jobs
 from phiproxy.jobs.run_or_abort import abort, execute
 from phiproxy.jobs.running import JobSite, Undone, end_work, is_worked_on
 from phiproxy.keys.authenticated_tables import Connection
 from phiproxy.keys.provider import KeyProvider
+from phiproxy.keys.registry_locks import holders, is_of_lock
 from phiproxy.ops.memory import settle_memory
 from phiproxy.policy.model import Policy
 
 NICENESS: Final = 10
 """A job takes all of a processor for minutes: a proxy, or a server, on the same machine comes first."""
-PATIENCE: Final = 30.0
-"""Seconds for which whoever stops a job waits for a lock on the registry."""
 
 
 @asynccontextmanager
-async def job_site(
-    configuration: Configuration, policy: Policy, older: KeyProvider | None = None, *, patience: float = 0.0
-) -> AsyncIterator[JobSite]:
-    """Open the database that a job is at work in: its registry, verified, and the KEK.
+async def job_site(configuration: Configuration, policy: Policy, older: KeyProvider | None = None) -> AsyncIterator[JobSite]:
+    """Open the database that a job is at work in: its registry, verified, and the KEK. ``older`` as of ``opened_registry``.
 
-    ``older`` and ``patience`` as of ``opened_registry``.
+    Where somebody keeps the registry locked, ConfigError says so, and who.
     """
     settings = configuration.settings
-    async with opened_kek(settings, policy) as kek, opened_registry(settings, policy, kek, older, patience=patience) as registry:
-        yield JobSite(settings, policy, registry, kek)
+    try:
+        async with opened_kek(settings, policy) as kek, opened_registry(settings, policy, kek, older, patient=True) as registry:
+            yield JobSite(settings, policy, registry, kek)
+    except (psycopg.Error, PhiproxyError) as error:
+        if not is_of_lock(error):
+            raise
+        text = error.message if isinstance(error, PhiproxyError) else database_error(policy.database, error)
+        async with database(settings, policy) as conn:
+            who = await holders(conn, settings.service.schema_)
+        raise ConfigError(
+            text + (f": {who} has the key registry locked" if who else ""),
+            hint="of a lock that another session keeps, pg_locks shows whose it is; phiproxy jobs says how the job is, and"
+            " phiproxy jobs resume goes on with it",
+        ) from None
 
 
 @asynccontextmanager
 async def _stopping(config: Path, only: str | None) -> AsyncIterator[JobSite]:
-    """Open the database of a job that is to be stopped: where somebody keeps its registry locked, ConfigError says so."""
+    """Open the database of a job that is to be stopped."""
     configuration = load(config)
-    policy = configuration.policy_of(only)
-    try:
-        async with job_site(configuration, policy, patience=PATIENCE) as site:
-            yield site
-    except (psycopg.Error, ProviderUnavailable) as error:
-        text = database_error(policy.database, error) if isinstance(error, psycopg.Error) else error.message
-        raise ConfigError(
-            text, hint="of a lock that another session keeps, pg_locks shows whose it is; phiproxy jobs says how the job is"
-        ) from None
+    async with job_site(configuration, configuration.policy_of(only)) as site:
+        yield site
 
 
 async def start(site: JobSite, kind: str, target: str, options: Mapping[str, Any], *, as_json: bool) -> Job:
@@ -183,19 +185,39 @@ async def abort_job(config: Path, only: str | None, job_id: int) -> int:
     """End a job for good. A process that works on it is told, and its sessions are ended where it does not answer."""
     async with _stopping(config, only) as site:
         job = await find_job(site.registry, job_id)
-        if job.state not in (*OPEN, "failed"):
-            raise ConfigError(f"{job.subject} is {job.state} already")
+        if job.state == "done":
+            raise ConfigError(f"{job.subject} is done already")
+        if job.state == "aborted":
+            await _refuse_followed(site, job)
         async with database(site.settings, site.policy) as conn:
             if await is_worked_on(conn, job.id):
-                await set_job_state(site.registry, job, "aborted")
+                if job.state != "aborted":
+                    await set_job_state(site.registry, job, "aborted")
                 await _end_work(site, conn, job)
                 job = await find_job(site.registry, job_id)
         if job.state == "done":
             raise ConfigError(f"{job.subject} came to its end before")
         with display(as_json=False) as shown:
-            await abort(site, job, shown, patience=PATIENCE)
+            await abort(site, job, shown)
     sys.stdout.write(f"{job.subject} is aborted\n")
     return 0
+
+
+async def _refuse_followed(site: JobSite, job: Job) -> None:
+    """ConfigError where a later job has gone on with what one that is aborted may have left: that is not its own any more."""
+    for other in await list_jobs(site.registry):
+        if other.id > job.id and other.state in (*OPEN, "failed") and _common(job, other):
+            raise ConfigError(
+                f"{job.subject} is aborted, and {other.subject} is about the same", hint=f"phiproxy jobs abort {other.id}"
+            )
+
+
+def _common(job: Job, other: Job) -> bool:
+    """Tell whether two jobs add something to the same columns."""
+    tables = [{tuple(name[:2]) for name in each.options.get("columns", ())} for each in (job, other)]
+    return not tables[0].isdisjoint(tables[1]) or (
+        "identity" in job.options and job.options["identity"] == other.options.get("identity")
+    )
 
 
 async def _end_work(site: JobSite, conn: Connection, job: Job) -> None:

@@ -226,7 +226,8 @@ async def keys_retire(config: Path, key: str, only: str | None) -> int:
             )
         columns = layout.sealed_under(scope)
         async with database(configuration.settings, policy) as conn:
-            in_use = await usage_by_older(site.registry, conn, key_id, columns, _told)
+            lease = 3 * configuration.settings.catalog.poll
+            in_use = await usage_by_older(site.registry, conn, key_id, columns, lease, _told)
         in_use = in_use or await retire(site.registry, site.kek, policy.deployment, key_id, columns)
     if in_use:
         lines = (f"data key {key_id:08x} still holds {used.values} values of {'.'.join(used.column)}" for used in in_use)

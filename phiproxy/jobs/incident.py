@@ -119,7 +119,7 @@ class Incident:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         names = tuple(f"{key:08x}" for key in sorted(keys))
         query = sql.SQL("SELECT at, database_user, os_user, what, subject FROM {} WHERE at >= %s ORDER BY id")
-        events = await rows_of(run.conn, query.format(table(site.schema, "event")).as_string(run.conn), job.started)
+        events = await rows_of(run.asking, query.format(table(site.schema, "event")).as_string(run.asking), job.started)
         steps = [
             f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} {what}: {subject} ({os}, {user})" for at, user, os, what, subject in events
         ]

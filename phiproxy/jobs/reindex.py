@@ -258,6 +258,11 @@ async def clear(run: Run, names: Sequence[str]) -> None:
         await run.lock_tables({part.name for tables, _ in wanted for part in tables.parts})
         await run.acknowledged()
         await _rewrite(run, phase, layout, wanted)
+        written = -1
+        while written != run.progress.counts.get("written", 0):
+            written = run.progress.counts.get("written", 0)
+            await run.older_ended()
+            await _rewrite(run, phase, layout, wanted)  # what they have copied with such tags
 
 
 async def abort(run: Run) -> None:

@@ -134,7 +134,7 @@ async def _note_what_is_under(run: Run, keys: Iterable[int]) -> None:
     run.progress.counts.update({UNDER.format(label): count for label, count in counted.items()})
     run.progress.counts.update({ROWS.format(label): count for label, count in rows.items()})
     run.progress.counts.update({SUBJECTS.format(by): count for by, count in subjects.items()})
-    await write_progress(run.conn, run.site.schema, run.job.id, run.progress)
+    await write_progress(run.asking, run.site.schema, run.job.id, run.progress)
 
 
 async def _compromise(site: JobSite, key_id: int, reason: str) -> None:

@@ -10,6 +10,7 @@ from phiproxy.jobs import decrypt, encrypt, recrypt, reindex, respond
 from phiproxy.jobs.display import Display
 from phiproxy.jobs.records import Job, find_job, set_job_state
 from phiproxy.jobs.running import Aborted, JobSite, Run, running
+from phiproxy.keys.registry_locks import is_of_lock
 
 
 class JobKind(NamedTuple):
@@ -47,24 +48,25 @@ async def execute(site: JobSite, job: Job, display: Display) -> Job:
             await kind.abort(run)
             raise
         except PhiproxyError as error:
-            await set_job_state(site.registry, job, "failed", why=error.message)
+            if not is_of_lock(error):
+                await set_job_state(site.registry, job, "failed", why=error.message)
             raise
     return await set_job_state(site.registry, await find_job(site.registry, job.id), "done")
 
 
-async def abort(site: JobSite, job: Job, display: Display, *, patience: float = 0.0) -> Job:
+async def abort(site: JobSite, job: Job, display: Display) -> Job:
     """Abort a job that no process works on, and take back what its kind takes back.
 
-    One that is ``aborted`` already, and that its process may have left anywhere, is ``failed`` where that cannot be: it can be
-    aborted again. ``patience``: seconds that locks are waited for; 0: as long as that takes.
+    One that is ``aborted`` already, and that its process may have left anywhere, is ``failed`` where that cannot be. Locks are
+    waited for as ``be_patient`` says.
     """
     kind = kind_of(job)
     try:
-        async with running(site, job, display, patience=patience) as run:
+        async with running(site, job, display, stopping=True) as run:
             run.ending = True
             await kind.abort(run)
-    except (PhiproxyError, psycopg.Error):
-        if job.state == "aborted":
+    except (PhiproxyError, psycopg.Error) as error:
+        if job.state == "aborted" and not is_of_lock(error):
             await set_job_state(site.registry, job, "failed", why="what it has added could not be taken back")
         raise
     return job if job.state == "aborted" else await set_job_state(site.registry, job, "aborted")

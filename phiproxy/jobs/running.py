@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
+import psycopg
 from psycopg import sql
 
 from phiproxy.errors import ConfigError
@@ -23,17 +24,15 @@ from phiproxy.jobs.relations import Connection, Identifier, Part, TableName, may
 from phiproxy.jobs.row_sql import Scan, Work
 from phiproxy.jobs.sight import SESSION, JobSite, Sight, become_replica
 from phiproxy.jobs.throttle import Limits, Throttle
-from phiproxy.keys.key_state_changes import notify
 from phiproxy.keys.older_transactions import older_have_ended
-from phiproxy.keys.serving_proxies import proxies_behind
+from phiproxy.keys.registry_locks import SHORT, be_patient
+from phiproxy.keys.serving_proxies import all_have_followed
 from phiproxy.net.service_login import connect_service
 
 PAUSED_STEP: Final = 1.0
 ABORTED_STEP: Final = 0.2
 NOTICED_WITHIN: Final = 20.0
 """Seconds in which a process that is at work finds out that its job is aborted, and takes back what it has added."""
-ACKNOWLEDGED_STEP: Final = 0.1
-TOLD_AFTER: Final = 20
 MOST_NAMED: Final = 20
 STALLED: Final = 12
 """Passes in a row that wrote nothing, since others hold the rows locked, before a job gives up."""
@@ -63,7 +62,7 @@ class Undone(ConfigError):
 class Run(Sight):
     """A job that this process works on. ``conn`` is in autocommit mode; ``progress`` is what the registry has of it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         site: JobSite,
         job: Job,
@@ -73,12 +72,15 @@ class Run(Sight):
         progress: Progress,
         *,
         reading: Connection,
+        asking: Connection,
         as_replica: bool,
     ) -> None:
         super().__init__(site, conn, as_replica=as_replica)
         self.job = job
         self.reading = reading
         """Another connection, for what is read beside a transaction of ``conn``."""
+        self.asking = asking
+        """One for what the registry says, and is told, outside of these: locks on it are waited for as ``be_patient`` says."""
         self.display = display
         self.progress = progress
         self.size = BatchSize()
@@ -91,7 +93,7 @@ class Run(Sight):
         if self.ending:
             return
         told = False
-        while (state := await state_of(self.conn, self.site.schema, self.job.id)) != "running":
+        while (state := await state_of(self.asking, self.site.schema, self.job.id)) != "running":
             job = await find_job(self.site.registry, self.job.id)  # verified: who can write the registry stops nothing for good
             if job.state == "paused" and state == "paused":
                 if not told:
@@ -109,7 +111,7 @@ class Run(Sight):
         if self.progress.phase == phase:
             return True
         self.progress = replace(self.progress, phase=phase, relation="", cursor=None)
-        await write_progress(self.conn, self.site.schema, self.job.id, self.progress)
+        await write_progress(self.asking, self.site.schema, self.job.id, self.progress)
         return False
 
     async def lock_tables(self, names: Iterable[TableName]) -> None:
@@ -194,21 +196,30 @@ class Run(Sight):
             progress = replace(before, relation=label, cursor=scan.recorded(batch.cursor), counts=counts)
             if noted is not None:
                 noted(progress)
+            await conn.execute(SHORT)  # rows are locked meanwhile
             await write_progress(conn, self.site.schema, self.job.id, progress)
             self.progress, recorded = progress, batch.written
 
-        async with Batches(self.conn, self.reading, scan, work, self.size, after=after, role=role) as batches:
-            while True:
-                await self.goes_on()
-                await self._throttle.wait(scan.part.name, self.goes_on)
-                before = self.progress
-                batch = await batches.next(commit)
-                if batch is None:
-                    return
-                self.progress.add(written=batch.written - recorded)  # recorded with the next batch, or phase
-                self._throttle.count(batch.read)
-                self.display.advance(batch.read)
-                yield batch
+        while True:
+            async with Batches(self.conn, self.reading, scan, work, self.size, after=after, role=role) as batches:
+                while True:
+                    await self.goes_on()
+                    await self._throttle.wait(scan.part.name, self.goes_on)
+                    before = self.progress
+                    try:
+                        batch = await batches.next(commit)
+                    except psycopg.errors.LockNotAvailable:
+                        break
+                    if batch is None:
+                        return
+                    self.progress.add(written=batch.written - recorded)  # recorded with the next batch, or phase
+                    self._throttle.count(batch.read)
+                    self.display.advance(batch.read)
+                    after = batch.cursor
+                    yield batch
+            # Somebody has the registry locked: it is waited for while no row is, and the batch is done once more.
+            self.progress = before
+            await write_progress(self.asking, self.site.schema, self.job.id, before)
 
     async def _has_wanted(self, scan: Scan) -> bool:
         query = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {} t WHERE {})").format(Identifier(*scan.part.name), scan.wanted)
@@ -221,19 +232,8 @@ class Run(Sight):
 
     async def acknowledged(self) -> None:
         """Wait until every live proxy has taken over what the registry says now, and the standbys of its sessions have it."""
-        schema = self.site.schema
-        ((epoch,),) = await rows_of(self.conn, f'SELECT epoch FROM "{schema}".meta')  # a name of the configuration
-        lease, steps = 3 * self.site.settings.catalog.poll, 0
-        while waiting := await proxies_behind(self.conn, schema, epoch, lease):
-            if steps % TOLD_AFTER == 0:
-                await notify(self.conn, schema)
-                await self.goes_on()
-            if steps == TOLD_AFTER:
-                self.display.waits(f"{waiting} proxies, or standbys that they read at, have not taken the change over yet")
-            steps += 1
-            await asyncio.sleep(ACKNOWLEDGED_STEP)
-        if steps > TOLD_AFTER:
-            self.display.waits("")
+        lease = 3 * self.site.settings.catalog.poll
+        await all_have_followed(self.asking, self.site.schema, lease, self.display.waits, self.goes_on)
 
 
 Kind = Callable[[Run], Awaitable[None]]
@@ -241,27 +241,28 @@ Kind = Callable[[Run], Awaitable[None]]
 
 
 @asynccontextmanager
-async def running(site: JobSite, job: Job, display: Display, *, patience: float = 0.0) -> AsyncIterator[Run]:
+async def running(site: JobSite, job: Job, display: Display, *, stopping: bool = False) -> AsyncIterator[Run]:
     """Take a job on, as the only process that does; ConfigError where another one has it, or the options are not possible.
 
-    ``patience``: seconds that locks are waited for; 0: as long as that takes.
+    ``stopping``: no lock is waited for longer than those on the registry.
     """
     options = job.options
     async with AsyncExitStack() as stack:
-        conn, reading, looks = [
-            await stack.enter_async_context(await connect_service(site.settings, site.policy.database)) for _ in range(3)
+        conn, reading, looks, asking = [
+            await stack.enter_async_context(await connect_service(site.settings, site.policy.database)) for _ in range(4)
         ]
         if not await _try_lock(conn, f"job {job.id}"):
             raise ConfigError(f"another process is at work on {job.subject}")
-        for each in (conn, reading):
+        for each in (conn, reading, asking):
             await each.execute(SESSION)
-            await each.execute(f"SET lock_timeout TO {patience * 1000:.0f}")
+            if stopping or each is asking:
+                await be_patient(each)
             await each.execute(f"SET application_name TO '{_named(job)}'")
         as_replica = not options.get("fire_triggers") and await become_replica(conn)
         throttle = Throttle(looks, limits_of(options), display.waits)
         await throttle.prepare()
-        progress = await read_progress(conn, site.schema, job.id)
-        yield Run(site, job, conn, throttle, display, progress, reading=reading, as_replica=as_replica)
+        progress = await read_progress(asking, site.schema, job.id)
+        yield Run(site, job, conn, throttle, display, progress, reading=reading, asking=asking, as_replica=as_replica)
 
 
 def limits_of(options: object) -> Limits:

@@ -15,15 +15,8 @@ from psycopg import sql
 
 from phiproxy.errors import ConfigError
 from phiproxy.jobs.relations import Connection
+from phiproxy.keys.registry_locks import LONGER, LONGER_EACH, SHORT
 
-LOCK_TIMEOUT: Final = 0.6
-LONGER_EACH: Final = 3
-"""Of so many attempts the last is longer."""
-_SHORT: Final = "SET LOCAL lock_timeout TO '{:.0f}ms'"
-_LONGER: Final = """
-SELECT pg_catalog.set_config('lock_timeout', s.setting::int8 + 500 || 'ms', true) FROM pg_catalog.pg_settings s
- WHERE s.name = 'deadlock_timeout'
-"""
 ATTEMPTS: Final = 10
 LONGEST_PAUSE: Final = 30.0
 
@@ -47,7 +40,7 @@ async def with_short_lock(
         try:
             async with conn.transaction():
                 longer = (attempt + 1) % LONGER_EACH == 0
-                await conn.execute((_LONGER if longer else _SHORT.format(LOCK_TIMEOUT * 1000)).encode())
+                await conn.execute((LONGER if longer else SHORT).encode())
                 await conn.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
                 await work(conn)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):

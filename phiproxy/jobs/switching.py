@@ -27,6 +27,7 @@ from phiproxy.keys.clear_columns import allow_clear, forbid_clear
 from phiproxy.keys.holds import end_hold, place_hold, unconfirmed, withdraw_hold
 from phiproxy.keys.key_state_changes import notify
 from phiproxy.keys.registry_checked_on_read import Change
+from phiproxy.keys.registry_locks import SHORT
 from phiproxy.keys.registry_schema import table as registry_table
 from phiproxy.net.catalog_reader import read_catalog
 from phiproxy.policy.identifiers import quote_ident
@@ -42,8 +43,6 @@ MOST_WAITED: Final = 2
 LOCKING: Final = "when that may be: phiproxy jobs abort {}, and the command once more with --lock-tables"
 PATIENCE: Final = 1.2
 """Seconds within which all of them have to confirm that. So long statements wait for nothing where a transaction lasts longer."""
-LOCK_TIMEOUT: Final = 0.6
-"""Seconds for which a lock is then asked for, past proxies."""
 MOST_LEFT: Final = 2000
 """Rows that are sealed under the lock; of more the job goes on filling first."""
 STEP: Final = 0.01
@@ -145,7 +144,7 @@ async def switch_tables(
     held = await with_held_statements(run, "switching", tables, work, attempts=attempts)
     progress.counts["held_ms"] = round(held * 1000)
     run.progress = progress
-    await write_progress(run.conn, run.site.schema, run.job.id, progress)
+    await write_progress(run.asking, run.site.schema, run.job.id, progress)
     return held
 
 
@@ -172,20 +171,20 @@ async def _make(run: Run, made: Iterable[tuple[Dependent, Sequence[str]]]) -> No
 
 
 async def _attempt(run: Run, tables: Sequence[ConvertedTable], work: Work, seconds: float) -> float:
-    conn, schema = run.conn, run.site.schema
+    conn, asking, schema = run.conn, run.asking, run.site.schema
     lease = max(5.0, 3 * run.site.settings.catalog.poll)
     parts = {part.name for table in tables for part in table.family}
     names = {name for _, name in parts}.union((await read_catalog(conn, parts)).reaching)
     began = time.monotonic()
-    hold = await place_hold(conn, schema, names, seconds)
+    hold = await place_hold(asking, schema, names, seconds)
     done = False
     try:
-        while waiting := await unconfirmed(conn, schema, hold, lease):
+        while waiting := await unconfirmed(asking, schema, hold, lease):
             if time.monotonic() - began > PATIENCE:
                 raise _NotNow(f"{waiting} proxies have transactions or statements that do not end")
             await asyncio.sleep(STEP)
         async with run.site.registry.trust.changing(conn) as change:
-            await conn.execute(f"SET LOCAL lock_timeout TO '{LOCK_TIMEOUT * 1000:.0f}ms'")
+            await conn.execute(SHORT)
             await work(change)
             await conn.execute("SET LOCAL ROLE NONE")
             if not await end_hold(conn, schema, hold):
@@ -196,7 +195,7 @@ async def _attempt(run: Run, tables: Sequence[ConvertedTable], work: Work, secon
         raise _NotNow("others hold a lock") from None
     finally:
         if not done:
-            await withdraw_hold(conn, schema, hold)
+            await withdraw_hold(asking, schema, hold)
     return time.monotonic() - began
 
 

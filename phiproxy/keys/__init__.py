@@ -3,8 +3,8 @@
 ``policy.kek_schemes`` says which provider is a KEK URI's; its module, and with it any SDK, is imported when its scheme is used.
 
 The registry in the database, and what authenticates it:
-    registry, registry_schema, key_rows, layout_rows, authenticated_tables, manifest, anchoring, registry_checked_on_read,
-    open_registry, counter_file, accept_rollback, registry_import, inventory, events, registered_collation
+    registry, registry_locks, registry_schema, key_rows, layout_rows, authenticated_tables, manifest, anchoring,
+    registry_checked_on_read, open_registry, counter_file, accept_rollback, registry_import, inventory, events, registered_collation
 
 Making keys, and a key's life:
     lifecycle, identities, slots, slot_activation, rotation, rewrap, key_state_changes, compromise_retire, new_tenants,

@@ -20,8 +20,10 @@ from phiproxy.keys.key_state_changes import announce, set_data_key_state, set_ro
 from phiproxy.keys.older_transactions import older_have_ended
 from phiproxy.keys.registry import Registry, select_data_keys
 from phiproxy.keys.registry_checked_on_read import Change
+from phiproxy.keys.registry_locks import LONGER, SHORT
 from phiproxy.keys.root_cache import unwrap_root
 from phiproxy.keys.rotation import roll_data_key
+from phiproxy.keys.serving_proxies import all_have_followed
 from phiproxy.keys.tenant_keks import Kek
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.physical_columns import hidden_beside, sealed_conditions, sealed_constant
@@ -33,14 +35,8 @@ from phiproxy.wire.oids import BYTEA_OID
 Column = tuple[str, str, str]
 """(schema, table, column) of a protected column."""
 
-LOCK_TIMEOUT: Final = 0.6
-"""Seconds for which a lock is asked for while others are held: less than the ``deadlock_timeout`` of who waits for those."""
 ATTEMPTS: Final = 10
 LONGEST_PAUSE: Final = 30.0
-_LONGER: Final = """
-SELECT pg_catalog.set_config('lock_timeout', s.setting::int8 + 500 || 'ms', true) FROM pg_catalog.pg_settings s
- WHERE s.name = 'deadlock_timeout'
-"""
 
 
 class _Locked(Exception):
@@ -110,7 +106,7 @@ async def _outlast_vacuum(registry: Registry, tables: Iterable[tuple[str, str]])
     for table in sorted(tables):
         try:
             async with registry.transaction() as conn:
-                await conn.execute(_LONGER)
+                await conn.execute(LONGER)
                 await _lock(conn, table)
         except _Locked:
             pass
@@ -134,13 +130,15 @@ def _unseen(table: tuple[str, str], error: psycopg.Error) -> ConfigError:
 
 
 async def usage_by_older(
-    registry: Registry, conn: Connection, key_id: int, columns: Sequence[Column], told: Callable[[str], None]
+    registry: Registry, conn: Connection, key_id: int, columns: Sequence[Column], lease: float, told: Callable[[str], None]
 ) -> list[Usage]:
-    """Return what is under a data key, as ``retire`` does; where nothing is, once no transaction can see values that were.
+    """Return what is under a data key, as ``retire`` does; where nothing is, once nobody writes under it any more.
 
-    ``conn`` is in autocommit mode; ``told`` as of ``older_have_ended``. Raises as ``retire`` does.
+    A proxy may until it has heard that another key writes, and a transaction what it can see of before. ``conn`` is in autocommit
+    mode; ``lease`` as of ``proxies_behind``, ``told`` as of ``older_have_ended``. Raises as ``retire`` does.
     """
     await _writing_no_more(registry, key_id)
+    await all_have_followed(conn, registry.schema, lease, told)
     async with conn.transaction():
         usages = await usage(conn, columns, key_id, locked=False)
     if not usages:
@@ -182,7 +180,7 @@ async def usage(conn: Connection, columns: Sequence[Column], key_id: int, *, loc
             looked_at.setdefault((schema, name), {})[column] = of_document
     # All before the first is looked through: who waits for one, and has written to another, would be ended by the server else.
     if locked:
-        await conn.execute(f"SET LOCAL lock_timeout TO '{LOCK_TIMEOUT * 1000:.0f}ms'".encode())
+        await conn.execute(SHORT)
         for table in sorted(looked_at):
             await _lock(conn, table)
         await conn.execute(b"SET LOCAL lock_timeout TO DEFAULT")

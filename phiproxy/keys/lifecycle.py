@@ -42,6 +42,7 @@ from phiproxy.keys.registry import (
     select_roots,
 )
 from phiproxy.keys.registry_checked_on_read import CHANGING, Change, Trust
+from phiproxy.keys.registry_locks import PATIENCE, attempts, holders
 from phiproxy.keys.registry_schema import (
     FOREIGN_PRIVILEGES,
     FORMAT,
@@ -100,9 +101,18 @@ async def init(  # noqa: PLR0913 - the options of a command
         raise ValueError("init needs a connection outside a transaction")
     try:
         await _refuse_faults(conn, schema, deployment, provider, anchor)
-        async with conn.transaction():
-            await conn.execute(CHANGING)
-            return await _init(conn, wanted, deployment, provider, schema, max_uses, anchor, clear, audit=audit)
+        async for lock_timeout in attempts():
+            try:
+                async with conn.transaction():
+                    await conn.execute(CHANGING)
+                    await conn.execute(lock_timeout)
+                    return await _init(conn, wanted, deployment, provider, schema, max_uses, anchor, clear, audit=audit)
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+                locked = await holders(conn, schema)
+        raise ConfigError(
+            f"{locked or 'others'} kept what keys init has to lock, in all attempts of {PATIENCE:.0f} s; nothing was changed",
+            hint="protected tables that have no value yet, or lack tags, and the registry: pg_locks shows who has them locked",
+        )
     except psycopg.errors.InsufficientPrivilege as error:
         where = error.diag.table_name or error.diag.schema_name or "the database"
         raise ConfigError(

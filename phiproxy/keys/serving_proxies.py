@@ -5,19 +5,23 @@ a protected column is reached, its name is put into ``announcement``, and the DD
 it: from then on no session of theirs takes the name for one that does not matter (spec/sql 4.12).
 """
 
+import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from math import inf
+from typing import Final
 
 from psycopg import sql
 
 from phiproxy.keys.authenticated_tables import Connection, one_row
 from phiproxy.keys.key_state_changes import notify
+from phiproxy.keys.older_transactions import STEP, nothing_more
 from phiproxy.keys.registry_schema import table
 
 Learn = Callable[[Iterable[str]], None]
 
+TOLD_AFTER: Final = 20
 # What was announced this long ago is in the catalogue, or will never be: a proxy that starts reads the catalogue.
 _KEPT = "1 hour"
 # Of a worker's id, those that tell it from the other workers of its proxy.
@@ -106,6 +110,24 @@ async def proxies_behind(conn: Connection, schema: str, epoch: int, lease: float
     """Return how many proxies that were heard within ``lease`` seconds have not taken the registry of an epoch over yet."""
     query = sql.SQL("SELECT pg_catalog.count(*) FROM {} WHERE epoch < %s AND " + _LIVES).format(table(schema, "proxy"))
     return int((await one_row(conn, query, (epoch, max(lease, _SILENT))))[0])
+
+
+async def all_have_followed(
+    conn: Connection, schema: str, lease: float, told: Callable[[str], None], goes_on: Callable[[], Awaitable[None]] = nothing_more
+) -> None:
+    """Return when each proxy has taken over what the registry says now; ``told`` and ``goes_on`` as of ``older_have_ended``."""
+    (epoch,) = await one_row(conn, sql.SQL("SELECT epoch FROM {}").format(table(schema, "meta")))
+    steps = 0
+    while waiting := await proxies_behind(conn, schema, epoch, lease):
+        if steps % TOLD_AFTER == 0:
+            await notify(conn, schema)
+            await goes_on()
+        if steps == TOLD_AFTER:
+            told(f"{waiting} proxies, or standbys that they read at, have not taken the change over yet")
+        steps += 1
+        await asyncio.sleep(STEP)
+    if steps > TOLD_AFTER:
+        told("")
 
 
 # A proxy speaks at each of its polls; one that is silent for as long (seconds) has ended.

@@ -4,7 +4,12 @@ import asyncio
 import json
 import stat
 import time
+from contextlib import closing
 from pathlib import Path
+from threading import Timer
+
+import psycopg
+import pytest
 
 from phiproxy.crypto.keyring import Keyring
 from phiproxy.crypto.seal import ColumnSpec, draw_record, make_sealer
@@ -18,6 +23,7 @@ from phiproxy.net.service_login import service_pool
 from phiproxy.policy.load import load_settings
 from phiproxy.policy.setting_values import read_secret
 from tests.commands.conftest import Clinic
+from tests.harness.waiting import until
 
 
 def test_init_twice(clinic: Clinic) -> None:
@@ -150,3 +156,38 @@ def test_init_takes_no_number_for_a_column_that_is_not_there(clinic: Clinic) -> 
     assert err.count("\n") == 1
     assert "nott" in err
     assert not (clinic.directory / "kek.json").exists()
+
+
+def test_keys_init_lets_go_of_its_tables_while_one_of_several_is_locked(clinic: Clinic) -> None:
+    """Who writes to the others waits for moments only; once all are free it is done."""
+    clinic.sql("CREATE TABLE visits (id int PRIMARY KEY, ssn text)")
+    text = clinic.policy.read_text()
+    listed = "      ssn: {type: text, indexes: [ssn], distinct: 100000}\n"
+    clinic.policy.write_text(f"{text}  public.visits:\n    columns:\n{listed}")
+    written: list[int] = []
+
+    def others() -> None:
+        with closing(holding), clinic.server.connect(clinic.database) as conn:
+            until(lambda: conn.execute("SELECT FROM pg_locks WHERE NOT granted").fetchall() != [], "it waits for no lock")
+            conn.execute("SET lock_timeout TO '2500ms'")
+            for n in range(3):
+                conn.execute("INSERT INTO patients (id) VALUES (%s)", (n,))
+                written.append(n)
+
+    holding = psycopg.connect(clinic.server.dsn(clinic.database))
+    holding.execute("INSERT INTO visits VALUES (1)")
+    timer = Timer(0, others)
+    timer.start()
+    code, _, err = clinic.run("keys", "init")
+    timer.join()
+    assert (code, written) == (0, [0, 1, 2]), err
+
+
+def test_keys_init_says_that_a_table_is_locked(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phiproxy.keys.registry_locks.PATIENCE", 0.5)
+    with psycopg.connect(clinic.server.dsn(clinic.database)) as holding:
+        holding.execute("INSERT INTO patients VALUES (1)")
+        code, _, err = clinic.run("keys", "init")
+        assert (code, "what keys init has to lock" in err, "pg_locks shows who" in err) == (1, True, True), err
+    assert clinic.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'phiproxy'") == [(0,)]
+    assert clinic.run("keys", "init")[0] == 0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from threading import Thread
 
 import pytest
 
 from tests.commands.conftest import Clinic
 from tests.commands.test_keys import sealed
+from tests.harness.waiting import until
 from tests.keys.providers.parts import write_pair
 from tests.keys.providers.transit import Key
 from tests.keys.providers.vault_server import VaultServer
@@ -150,6 +152,28 @@ def test_compromise_and_retire(clinic: Clinic) -> None:
     code, _, err = clinic.run("open", value)
     assert code == 1
     assert "is retired" in err
+
+
+def test_a_key_is_retired_behind_the_proxies_that_may_write_under_it(clinic: Clinic) -> None:
+    """One that has not heard yet that another key writes is waited for."""
+    clinic.ok("keys", "init")
+    clinic.ok("keys", "rotate")
+    (key,) = clinic.sql("SELECT to_hex(id) FROM phiproxy.data_key WHERE state = 'decrypt_only'")[0]
+    behind = "SELECT 1, now() + interval '1 h', epoch - 1, 0 FROM phiproxy.meta"
+    clinic.sql(f"INSERT INTO phiproxy.proxy (id, seen_at, epoch, heard) {behind}")
+    states: list[object] = []
+
+    def hearing() -> None:
+        asking = "query LIKE '%proxy%epoch <%' AND datname = current_database() AND pid <> pg_backend_pid()"
+        until(lambda: clinic.sql(f"SELECT 1 FROM pg_stat_activity WHERE {asking}") != [], "it waits for no proxy", 30)
+        states.extend(clinic.sql(f"SELECT state FROM phiproxy.data_key WHERE to_hex(id) = '{key}'"))
+        clinic.sql("UPDATE phiproxy.proxy SET epoch = (SELECT epoch FROM phiproxy.meta)")
+
+    thread = Thread(target=hearing)
+    thread.start()
+    out = clinic.run("keys", "retire", key)[1]
+    thread.join()
+    assert ("is retired" in out, states) == (True, [("decrypt_only",)])
 
 
 def test_paths_are_those_of_the_configuration(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:

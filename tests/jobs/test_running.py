@@ -69,7 +69,8 @@ async def run(postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch) 
     async with await connect(postgres_server.dsn(name)) as conn, await connect(postgres_server.dsn(name)) as reading:
         site, job = SimpleNamespace(schema="phiproxy", policy=SimpleNamespace(columns=list)), SimpleNamespace(id=1, options={})
         nothing = cast("Any", Nothing())
-        yield Run(cast("Any", site), cast("Job", job), conn, nothing, nothing, Progress(), reading=reading, as_replica=True)
+        given = cast("Any", site), cast("Job", job), conn, nothing, nothing, Progress()
+        yield Run(*given, reading=reading, asking=reading, as_replica=True)
     postgres_server.drop_database(name)
 
 

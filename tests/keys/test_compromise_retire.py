@@ -103,7 +103,7 @@ async def test_who_writes_to_two_tables_is_not_ended_for_a_key_that_is_retired(
     site: Site, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has written to one, and waits for the other: the key's retirement lets go of that, and goes on behind it."""
-    monkeypatch.setattr(compromise_retire, "LOCK_TIMEOUT", 0.2)
+    monkeypatch.setattr(compromise_retire, "SHORT", "SET LOCAL lock_timeout TO '200ms'")
     await site.init()
     key_id, _ = await sealed(site, clock)
     async with site.registry() as registry:
