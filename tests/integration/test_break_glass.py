@@ -167,6 +167,31 @@ def test_set_config_takes_a_token_as_set_does(masked: MaskedSite) -> None:
     assert not [one for one in (bad, *given) if one.encode() in upstream or one in text_of(masked)]
 
 
+OTHER_WAYS = [
+    "SELECT set_config('phiproxy.end_user', '{}', false), 1",
+    "SELECT upper(set_config('phiproxy.end_user', '{}', false))",
+    "DO $$ BEGIN PERFORM set_config('phiproxy.end_user', '{}', false); END $$",
+    "DO 'BEGIN SET phiproxy.end_user = ''{}''; END'",
+    "CREATE FUNCTION f() RETURNS text LANGUAGE sql SET phiproxy.end_user = '{}' AS 'SELECT 1'",
+    "ALTER ROLE mask_clerk SET phiproxy.end_user = '{}'",
+    "EXECUTE p('phiproxy.end_user', '{}', false)",
+    "UPDATE pg_settings SET setting = '{}' WHERE name = 'phiproxy.end_user'",
+    "SELECT set_config('phiproxy.' || 'end_user', '{}', false)",
+]
+
+
+@pytest.mark.parametrize("way", OTHER_WAYS)
+def test_in_every_other_way_nobody_is_told_the_token(masked: MaskedSite, way: str) -> None:
+    said = token("doctor")
+    with masked.as_role("mask_clerk") as clerk:
+        for execute in (clerk.execute, psycopg.ClientCursor(clerk).execute):
+            with pytest.raises(psycopg.errors.FeatureNotSupported, match=r"is taken by the proxy|could say who acts"):
+                execute(way.format(said).encode())
+        assert shown_to(clerk) == SSN
+    assert said.encode() not in masked.site.tap.upstream_bytes()
+    assert said not in text_of(masked)
+
+
 def test_set_config_takes_a_reason(masked: MaskedSite) -> None:
     with masked.as_role("mask_nurse", prepare_threshold=0) as nurse:
         for execute in (nurse.execute, psycopg.ClientCursor(nurse).execute):

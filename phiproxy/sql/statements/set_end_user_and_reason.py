@@ -81,7 +81,7 @@ def _take(a: Analysis, setting: str, constant: Node) -> None:
 
 _OF_SELECT: Final = frozenset({"targetList", "limitOption", "op"})
 _OF_CALL: Final = frozenset({"funcname", "args", "funcformat", "location"})
-_TEXTS: Final = frozenset({"text", "varchar", "unknown"})
+_TEXTS: Final = frozenset({"text", "varchar", "unknown", "bool"})
 
 
 def _alone(body: Node) -> Node | None:
@@ -116,8 +116,11 @@ def _take_call(a: Analysis, call: Node) -> bool:
 
 
 def _bare(node: Node) -> Node:
-    """Return what is in casts to text, which change nothing."""
-    while "TypeCast" in node and (strings(node["TypeCast"]["typeName"].get("names")) or [""])[-1] in (*_TEXTS, "bool"):
+    """Return what is in casts to text, which change nothing: one with a length would cut the mark."""
+    while "TypeCast" in node:
+        named = node["TypeCast"]["typeName"]
+        if strings(named["names"])[-1] not in _TEXTS or not named.keys().isdisjoint(("typmods", "arrayBounds")):
+            break
         node = node["TypeCast"]["arg"]
     return node
 
