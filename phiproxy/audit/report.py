@@ -1,5 +1,6 @@
 """The report of an auditor and a security officer: facts, and one page of them without anything from elsewhere."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -86,7 +87,34 @@ def page(facts: Facts) -> str:
     environment = Environment(
         loader=PackageLoader("phiproxy.audit", "pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    environment.filters["breakable"] = _breakable
     return environment.get_template("report.html.jinja").render(_shown(facts))
+
+
+def _breakable(text: object) -> object:
+    """Return a name with places where a line may end; else a column is as narrow as a letter, or as wide as its longest name."""
+    from markupsafe import Markup, escape  # noqa: PLC0415 - Jinja2's
+
+    return Markup(_BREAKS.sub(r"\g<0><wbr>", str(escape(text)))) if isinstance(text, str) and " " not in text else text  # noqa: S704
+
+
+def _attention(facts: Facts) -> list[tuple[str, str]]:
+    """Return what somebody has to look into, the worst first, and in which part of the report it is."""
+    own = facts.activity
+    check = Counter(finding[1] for finding in facts.findings)
+    broken = sum(count for (_, outcome, _), count in own.failures.items() if outcome == "XX001")
+    counted = (
+        ("faults of the log, so that it is not proven", len(facts.proof.faults), "The proof of the log"),
+        ("records that were lost", own.lost, "The proof of the log"),
+        ("stored values that did not open", broken, "Statements that failed"),
+        ("masks lifted, and reviewed by nobody", sum(g.review is None for g in own.broken_glass), "Break-glass, and its review"),
+        ("errors of phiproxy check", check["error"], "What phiproxy check says"),
+        ("reads under keys in doubt", own.doubtful.total(), "Reads under keys in doubt"),
+        ("unusual access", len(own.unusual), "Unusual access"),
+        ("warnings of phiproxy check", check["warning"], "What phiproxy check says; What the server's settings would keep"),
+        ("protected columns that are not sealed", len({c[:2] for c in facts.columns if c[3] != "sealed"}), "What is protected"),
+    )
+    return [(f"{what}: {count}", part) for what, count, part in counted if count]
 
 
 def _shown(facts: Facts) -> Mapping[str, Any]:
@@ -98,12 +126,13 @@ def _shown(facts: Facts) -> Mapping[str, Any]:
     until = proof.until.strftime("%Y-%m-%d %H:%M:%S UTC") if proof.until is not None else "never"
     files = f"{proof.files} file{'s' * (proof.files != 1)}"
     state = proof.in_words
-    server = [finding for finding in facts.findings if finding[2] in _OF_THE_SERVER]
+    findings = sorted(facts.findings, key=lambda finding: _LEVELS.index(finding[1]) if finding[1] in _LEVELS else len(_LEVELS))
+    server = [finding for finding in findings if finding[2] in _OF_THE_SERVER]
     days_with_keys = _by_day(own.key_events)
     reads = sorted(own.reads.items(), key=lambda item: -item[1].opened)
     return {
         "period": facts.period, "made": facts.made, "version": facts.version, "activity": own,
-        "findings": [finding for finding in facts.findings if finding not in server], "server": server,
+        "attention": _attention(facts), "findings": [finding for finding in findings if finding not in server], "server": server,
         "columns": [_measured(column) for column in facts.columns],
         "subjects": [(c, how["known"], how["many"], how["unknown"]) for c, how in sorted(own.subjects.items())],
         "keys": facts.keys, "controls": CONTROLS, "refused": own.refusals.total(),
@@ -156,6 +185,8 @@ def _reviewed(review: Record | None) -> str:
     return f"{review.get('by')}, {_moment(review['time'])}: {review.get('note') or ''}".rstrip(": ")
 
 
+_LEVELS: Final = ("error", "warning", "note")
+_BREAKS: Final = re.compile("[._/:,(]")
 _OF_THE_SERVER: Final = ("server log", "login")
 
 
