@@ -189,5 +189,6 @@ def _details(record: Record) -> Mapping[str, str]:
 
 
 def bundle(events: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a Bundle of resources, to be posted to a server or kept."""
-    return {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": event} for event in events]}
+    """Return a Bundle of resources, to be posted to a server or kept. FHIR has no empty lists."""
+    entries = {"entry": [{"resource": event} for event in events]} if events else {}
+    return {"resourceType": "Bundle", "type": "collection", **entries}

@@ -33,9 +33,17 @@ def read_time(text: str) -> datetime:
     """Read a date or time of ISO 8601, of UTC where it says no zone; ConfigError."""
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ConfigError(f"{text!r} is not a time", hint="write 2026-11-27 or 2026-11-27T18:45:00+01:00") from None
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
+def read_period(since: str | None, before: str | None) -> tuple[datetime | None, datetime | None]:
+    """Read from when on and before when; ConfigError, also for a period in which nothing can be, where all would look well."""
+    first, last = (read_time(time) if time is not None else None for time in (since, before))
+    if first is not None and last is not None and first >= last:
+        raise ConfigError(f"--from {since} is not before --to {before}")
+    return first, last
 
 
 def read_keys(keys: Sequence[str]) -> list[Verifier]:
@@ -44,7 +52,13 @@ def read_keys(keys: Sequence[str]) -> list[Verifier]:
     for each in keys:
         path = Path(each)
         if "+" not in each or path.is_file():
-            texts += path.read_text(encoding="utf-8").split()
+            try:
+                found = path.read_text(encoding="utf-8").split()
+            except UnicodeDecodeError:
+                found = []
+            if not found:
+                raise ConfigError(f"{each} holds no public key", hint="`phiproxy audit key` prints it")
+            texts += found
         else:
             texts.append(each)
     return [Verifier.read(text) for text in texts]
@@ -75,7 +89,7 @@ def wanted(
     open_ended: bool = False,
 ) -> Wanted:
     """Return what the options of a search ask for; ConfigError for a time that is none."""
-    first, last = (read_time(time) if time is not None else None for time in (since, before))
+    first, last = read_period(since, before)
     return Wanted(first, last, who, column, frozenset(kinds or ()), fingerprint, outcome, open_ended)
 
 

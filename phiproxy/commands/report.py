@@ -11,7 +11,7 @@ from phiproxy.audit.report import Facts, page
 from phiproxy.audit.search import spelled
 from phiproxy.audit.verify import verify
 from phiproxy.audit_root import audit_keys
-from phiproxy.commands.audit import read_time
+from phiproxy.commands.audit import read_period
 from phiproxy.commands.check import findings
 from phiproxy.commands.command_context import Configuration, Connection, database, load, print_json, survey
 from phiproxy.errors import ConfigError
@@ -39,7 +39,7 @@ async def _facts(configuration: Configuration, since: str | None, before: str | 
     directory = settings.audit.directory
     if directory is None:
         raise ConfigError("the report is made from the audit log's files", hint="set audit.directory")
-    first, last = (read_time(time) if time is not None else None for time in (since, before))
+    first, last = read_period(since, before)
     keys = await audit_keys(settings, configuration.policies)
     rows: list[tuple[object, ...]] = []
     columns: list[tuple[object, ...]] = []

@@ -41,7 +41,7 @@ def quote_ident(name: str, *, always: bool = False) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*(?:\([A-Za-z0-9_]+\))?")
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.$]*(?:\([A-Za-z0-9_]+\))?")
 _NOT_TEXT = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 
 

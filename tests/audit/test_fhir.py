@@ -107,6 +107,10 @@ def test_addresses(client: str, network: tuple[str, str]) -> None:
     assert tuple(event["agent"][0]["network"].values()) == network
 
 
+def test_a_bundle_of_none_has_no_empty_list() -> None:
+    assert bundle([]) == {"resourceType": "Bundle", "type": "collection"}
+
+
 def test_a_bundle_of_them_is_r4() -> None:
     whole = json.loads(json.dumps(bundle([audit_event(record) for record in RECORDS.values()])))
     assert Bundle(whole, strict=True).as_json() == whole

@@ -98,8 +98,7 @@ def types(a: Analysis, body: Node) -> tuple[Verdict, Outputs]:
 def check_executed(a: Analysis, values: Sequence[Node], wanted: Sequence[int], starts: Sequence[int]) -> None:
     """Check that the values of an EXECUTE, which begin at these offsets, may be assigned to its parameters; DatatypeMismatch.
 
-    PREPARE q (int) AS …; EXECUTE q (true)
-    → refused 42804
+    ``EXECUTE q (true)`` is 42804 where ``q`` was prepared with an int.
     """
     signatures = a.context.catalog.signatures
     if signatures is None:

@@ -95,8 +95,7 @@ def executed_query(a: Analysis, lead: bytes, query: bytes, types: Sequence[int])
 def _unnamed(query: bytes) -> frozenset[int]:
     """Return where parameters begin that are columns without a name, which a cast would have; Impossible for parts of them.
 
-    SELECT $1, coalesce($2, 'x') FROM patients
-    → 7
+    Of ``SELECT $1, coalesce($2, 'x') FROM patients`` it is 7, where ``$1`` begins.
     """
     found = set[int]()
     for message in messages(parse(query)[0].body):
