@@ -23,9 +23,13 @@ def shown_beside_protected(whole: Whole, gone: set[int]) -> dict[int, object]:
 
     SELECT p.id FROM people p JOIN (VALUES ($1::date + 0, 1 + 0)) v (d, n) ON v.n = p.id WHERE p.born < v.d
     """
+    # Of what a write stores a source that shows given values is none (``writes.parts_seen_together``).
+    return shown_values(whole, gone) if whole.shows or whole.kept or whole.stored else {}
+
+
+def shown_values(whole: Whole, gone: set[int]) -> dict[int, object]:
+    """Return the same of any query."""
     found: dict[int, object] = {}
-    if not (whole.shows or whole.kept or whole.stored):
-        return found  # of what a write stores, a source that shows given values is none (``writes.parts_seen_together``)
     for expressions in _together(whole, gone):
         refers = (one for node, level in expressions for one in column_references(whole.verdict, node, level))
         names = [(one, level) for one, level in refers if one[-1] not in SYSTEM_COLUMNS or resolve(level, one) is not None]

@@ -22,6 +22,7 @@ from phiproxy.sql.split.pieces import Replaced, from_item, rest_of, table_span, 
 from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.split.rest_nodes import check_rest
 from phiproxy.sql.split.rest_text import joined_items, listed_stars, numbered, typed_tables
+from phiproxy.sql.split.shown_values import shown_values
 from phiproxy.sql.split.source_and_rest import Described, row_types, split_over_writes
 from phiproxy.sql.split.sources import Source
 from phiproxy.sql.split.statement import Whole
@@ -152,6 +153,8 @@ def of_joined_rows(a: Analysis, spans: Spans, write: Written, items: Sequence[Pi
     values, gone = server_values(whole, answered)
     gone = answered | set(gone)
     check_rest(verdict, body, gone, rows=True)
+    if shown_values(whole, gone):
+        raise Impossible("given values of FROM or USING, which the write has in clear, would meet something protected")
     read, names = block(whole.spans, body, verdict.levels[id(body)]), mentioned(bodies(body, gone))
     given = [derived_values(node) for node in body["fromClause"] if not any("CollateClause" in m for m in messages(node))]
     known = item_columns(whole, read, names, plain={ACTION_OF, *(one[0] for one in given if one is not None)})
