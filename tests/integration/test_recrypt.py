@@ -301,7 +301,7 @@ def test_a_server_that_ends_the_connection_leaves_a_job_to_go_on_with(clinic: Cl
     assert any("rows" in json.loads(line) for line in process.stdout)
     with clinic.superuser() as conn:
         ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'phiproxy job%'"
-        assert conn.execute(ended.encode()).fetchall() == [(True,)] * 2, "it reads by another one"
+        assert conn.execute(ended.encode()).fetchall() == [(True,)] * 3, "it reads by another one, and asks the registry by a third"
     assert process.wait(120) == 1
     number = max_job(site)
     assert f"phiproxy jobs resume {number}" in process.stderr.read()
