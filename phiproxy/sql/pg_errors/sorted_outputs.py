@@ -4,12 +4,12 @@ As parse_clause.c has it. The server says so itself of a statement that it is se
 expressions, is not.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from phiproxy.errors import InvalidColumnReference, SyntaxRefused
 from phiproxy.sql.pg_errors.names_and_signatures import Level, Output, Verdict, first, resolve
 from phiproxy.sql.queries.order_by import united_order
-from phiproxy.sql.text.parse import Node, location, only, strings
+from phiproxy.sql.text.parse import Node, grouping_entries, location, only, strings
 
 _SELECT = "Select what rows are sorted by too, or sort in a query around it."
 
@@ -27,7 +27,8 @@ def check_sorted(v: Verdict, body: Node, outputs: Sequence[Output] | None, level
         return
     chosen = [node for node in body.get("distinctClause", ()) if node]
     entries = [only(node)[1]["node"] for node in body.get("sortClause", ())]
-    for what, nodes in (("ORDER BY", entries), ("GROUP BY", [*_grouped(body.get("groupClause", ()))]), ("DISTINCT ON", chosen)):
+    grouped = [*grouping_entries(body.get("groupClause", ()))]
+    for what, nodes in (("ORDER BY", entries), ("GROUP BY", grouped), ("DISTINCT ON", chosen)):
         for node in nodes:
             _check_constant(v, node, None if outputs is None else len(outputs), what)
     if outputs is None or "distinctClause" not in body:
@@ -66,17 +67,6 @@ def check_aggregate(v: Verdict, body: Node, level: Level) -> None:
         if all(_differ(v, level, node, argument) for argument in body.get("args", ())):
             why = "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list"
             raise v.error(InvalidColumnReference, why, first(node), "Sort by an argument.")
-
-
-def _grouped(nodes: Sequence[Node]) -> Iterator[Node]:
-    for node in nodes:
-        kind, body = only(node)
-        if kind == "GroupingSet":
-            yield from _grouped(body.get("content", ()))
-        elif kind == "RowExpr" and body.get("row_format") == "COERCE_IMPLICIT_CAST":
-            yield from _grouped(body.get("args", ()))
-        else:
-            yield node
 
 
 def _check_constant(v: Verdict, node: Node, count: int | None, what: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from phiproxy.errors import GroupingError
 from phiproxy.sql.pg_errors.calls import is_aggregate
 from phiproxy.sql.pg_errors.names_and_signatures import Level, Verdict, resolve
-from phiproxy.sql.text.parse import Node, children, location, only, strings, without_locations
+from phiproxy.sql.text.parse import Node, children, grouping_entries, location, only, strings, without_locations
 
 
 def check_grouped(v: Verdict, body: Node, level: Level) -> None:
@@ -22,7 +22,7 @@ def check_grouped(v: Verdict, body: Node, level: Level) -> None:
     grouped = "havingClause" in body or clause or any(_aggregates(v, part) for part in parts)
     if not grouped or any("GroupingSet" in node for node in clause) or level.opaque:
         return
-    keys = [without_locations(_key(node, body, level)) for node in _entries(clause)]
+    keys = [without_locations(_key(node, body, level)) for node in grouping_entries(clause)]
     if any("A_Const" in key for key in keys):
         return  # a number that no output has, or no number: PostgreSQL says that first
     for part in parts:
@@ -34,16 +34,6 @@ def _sorted(body: Node) -> list[Node]:
     names = {only(node)[1].get("name") for node in body.get("targetList", ())}
     nodes = [only(node)[1]["node"] for node in body.get("sortClause", ())]
     return [n for n in nodes if not ("ColumnRef" in n and strings(only(n)[1]["fields"])[-1] in names)]
-
-
-def _entries(clause: Sequence[Node]) -> Iterator[Node]:
-    """Yield the entries of GROUP BY, those in parentheses one by one."""
-    for node in clause:
-        kind, body = only(node)
-        if kind == "RowExpr" and body.get("row_format") == "COERCE_IMPLICIT_CAST":
-            yield from _entries(body.get("args", ()))
-        else:
-            yield node
 
 
 def _key(node: Node, body: Node, level: Level) -> Node:

@@ -25,28 +25,18 @@ from phiproxy.sql.rewrite.common_changes import ByRule, NullifToCase, Represent,
 from phiproxy.sql.rewrite.draft import Draft, Insert
 from phiproxy.sql.rewrite.order_of_rewrites import Step
 from phiproxy.sql.rewrite.references_and_markers import expression_tree, is_reference
-from phiproxy.sql.text.parse import Node, location, messages, only, strings
+from phiproxy.sql.text.parse import Node, grouping_entries, location, messages, only, strings
 from phiproxy.sql.values.operands import as_operand, peel
 
 
 def grouped_scope(a: Analysis, body: Node, scope: Scope) -> Scope:
     """Return the scope of a query's expressions after grouping, which knows the protected columns that GROUP BY names."""
     clause = body.get("groupClause", ())
-    grouped = {key.known for item in _flat(clause) if (key := _key(a, item, body, scope)) is not None}
+    grouped = {key.known for item in grouping_entries(clause) if (key := _key(a, item, body, scope)) is not None}
     if not grouped:
         return scope
     sets = any("GroupingSet" in node for node in clause)
     return dataclasses.replace(scope, grouped=frozenset(grouped), sets=sets)
-
-
-def _flat(clause: Sequence[Node]) -> Iterator[Node]:
-    """Yield the entries of GROUP BY, also those inside ROLLUP (…), CUBE (…), GROUPING SETS (…) and (…, …)."""
-    for node in clause:
-        kind, body = only(node)
-        if kind == "GroupingSet" or (kind == "RowExpr" and body.get("row_format") == "COERCE_IMPLICIT_CAST"):
-            yield from _flat((*body.get("content", ()), *body.get("args", ())))
-        else:
-            yield node
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +90,7 @@ def group_by(a: Analysis, body: Node, outputs: Sequence[Output], scope: Scope) -
     SELECT lower(name) FROM people GROUP BY lower(name)
     → SELECT (pg_catalog.array_agg(name))[1] AS "lower" FROM people GROUP BY tag1(name)
     """
-    for item in _flat(body.get("groupClause", ())):
+    for item in grouping_entries(body.get("groupClause", ())):
         key = _key(a, item, body, scope)
         target = named_target(item, body, scope)
         if key is None:

@@ -9,12 +9,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from phiproxy.sql.split.blocks import references
-from phiproxy.sql.split.grouped_by_key import entries
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.values import ServerValue
-from phiproxy.sql.text.parse import Node, only, strings, without_locations
+from phiproxy.sql.text.parse import Node, grouping_entries, only, strings, without_locations
 
 _SHOWN = ("targetList", "havingClause", "sortClause", "distinctClause", "windowClause", "groupClause")
 
@@ -47,7 +46,7 @@ def check_values(whole: Whole, gone: Collection[int], values: Sequence[ServerVal
     for body in bodies(whole.body, gone) if values else ():
         if not any("GroupingSet" in node for node in body.get("groupClause", ())):
             continue
-        keys = [_meant(body, node) for node in entries(body["groupClause"])]
+        keys = [_meant(body, node) for node in grouping_entries(body["groupClause"])]
         grouped = {value.key for key in keys for value in values if _has(key, value)}
         outputs = [only(node)[1]["val"] for node in body.get("targetList", ())]
         for bare in [without_locations(key) for key in keys]:
@@ -74,7 +73,7 @@ def _compared(whole: Whole, body: Node, gone: Collection[int]) -> Iterator[tuple
     level = whole.verdict.levels.get(id(body))
     if not body.get("groupClause") or level is None:
         return
-    keys = [_meant(body, node) for node in entries(body["groupClause"])]
+    keys = [_meant(body, node) for node in grouping_entries(body["groupClause"])]
     # Else each is the same for all rows: nothing tells whether it is grouped by one, or it is computed again.
     if (
         any("GroupingSet" in node for node in body["groupClause"])

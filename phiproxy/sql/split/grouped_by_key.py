@@ -12,7 +12,7 @@ from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.pieces import Replaced
 from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.split.statement import Whole
-from phiproxy.sql.text.parse import Node, only, strings
+from phiproxy.sql.text.parse import Node, grouping_entries, only, strings
 
 _SHOWN = ("targetList", "havingClause", "sortClause", "distinctClause", "windowClause")
 
@@ -35,7 +35,7 @@ def grouped_too(whole: Whole, gone: Collection[int]) -> Iterator[Replaced]:
 
 
 def _dependent(whole: Whole, body: Node, level: Level) -> Iterator[bytes]:
-    keys = [column for node in entries(body["groupClause"]) if (column := _column(body, node, level)) is not None]
+    keys = [column for node in grouping_entries(body["groupClause"]) if (column := _column(body, node, level)) is not None]
     for source in level.sources:
         if source.relation is None or not _is_keyed(source, keys):
             continue
@@ -47,18 +47,6 @@ def _dependent(whole: Whole, body: Node, level: Level) -> Iterator[bytes]:
             if not all(whole.verdict.signatures.operations("=", column.type, column.type) for column in source.columns):
                 raise Impossible("a row depends on a primary key, and cannot be grouped by")
             yield quote_ident(source.alias, always=True).encode()
-
-
-def entries(clause: Sequence[Node]) -> Iterator[Node]:
-    """Yield the entries of GROUP BY, also those in brackets and of grouping sets."""
-    for node in clause:
-        kind, body = only(node)
-        if kind == "GroupingSet":
-            yield from entries(body.get("content", []))
-        elif kind == "RowExpr" and body.get("row_format") == "COERCE_IMPLICIT_CAST":
-            yield from entries(body.get("args", []))
-        else:
-            yield node
 
 
 def _is_keyed(source: Source, keys: Sequence[Column]) -> bool:

@@ -8,7 +8,7 @@ import json
 import re
 import sys
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
@@ -356,6 +356,16 @@ def reference_to(tree: Any, names: Collection[str]) -> Node | None:
 
 
 _PLAIN_CALL = frozenset({"funcname", "args", "funcformat", "location"})
+
+
+def grouping_entries(clause: Iterable[Node]) -> Iterator[Node]:
+    """Yield the entries of GROUP BY, also those inside ROLLUP (…), CUBE (…), GROUPING SETS (…) and (…, …)."""
+    for node in clause:
+        kind, body = only(node)
+        if kind == "GroupingSet" or (kind == "RowExpr" and body.get("row_format") == "COERCE_IMPLICIT_CAST"):
+            yield from grouping_entries((*body.get("content", ()), *body.get("args", ())))
+        else:
+            yield node
 
 
 def is_plain_call(call: Node) -> bool:
