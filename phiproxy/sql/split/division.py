@@ -213,11 +213,8 @@ class _Divider:
         values, taken = server_values(self.whole, self.out.gone)
         self.out.gone |= taken
         self.out.values = values
-        shown = shown_beside_protected(self.whole, self.out.gone)
-        secrets = {*self._values_beside_protected(), *shown.values()}
-        asked = [*shown] + [at for at, value in _values(self.whole.body, ()) if value in secrets]
         spans = [*((value.start, value.end) for value in values), *(one.span for one in self.out.computed)]
-        if any(_within(at, spans) for at in asked):
+        if any(_within(at, spans) for at in self._beside_protected()):
             raise Impossible("a value of the server's is asked for by what meets something protected")
         if values and self.whole.stored and self.out.rows(self.whole) != "other":
             self._beside(values)
@@ -475,9 +472,7 @@ class _Divider:
         SELECT id FROM patients WHERE city = 'x' AND upper(ssn) = 'x'
         → source: SELECT patients.id, patients.ssn, patients.city FROM patients
         """
-        secrets, shown = set(self._values_beside_protected()), shown_beside_protected(self.whole, self.out.gone)
-        secrets |= set(shown.values())
-        offsets = [*shown, *(at for at, value in _values(self.whole.body, ()) if value in secrets)]
+        offsets = self._beside_protected()
         if not offsets:
             return set(), set()
         parts = {part for source in self.out.sources for part in self.trials.shared(source, offsets)}
@@ -490,6 +485,12 @@ class _Divider:
             if any(_within(at, source.behind) for at in left):
                 clauses_.add(source.behind[0][0])
         return parts, clauses_
+
+    def _beside_protected(self) -> list[int]:
+        """Return where values stand that may meet something protected in the rest, or are equal to one that may."""
+        shown = shown_beside_protected(self.whole, self.out.gone)
+        secrets = {*self._values_beside_protected(), *shown.values()}
+        return [*shown, *(at for at, value in _values(self.whole.body, ()) if value in secrets)]
 
     def _values_beside_protected(self) -> Iterator[object]:
         """Yield the values of the rest that may meet something protected."""

@@ -14,6 +14,8 @@ from phiproxy.sql.split.tables_and_columns import Table, TableColumn
 from phiproxy.sql.text.parse import Node, location, messages, strings
 from phiproxy.sql.text.token_spans import OPEN, Spans, dotted
 
+COMPUTED_ITEM = "phi_write"
+"""What the rows of computed values are called that are given to a write, which stores them (``writes.assigned_values``)."""
 _NAME = r'"((?:[^"]|"")+)"'
 _ROWS = re.compile(rf"pg_catalog\.unnest\(ARRAY\(SELECT CAST\(ROW\(.*?\) AS {_NAME}\.{_NAME}\) FROM ", re.DOTALL)
 

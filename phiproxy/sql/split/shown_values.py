@@ -9,14 +9,14 @@ from phiproxy.sql.pg_errors.names_and_signatures import Column, Level, Source, r
 from phiproxy.sql.resolve.scope import SYSTEM_COLUMNS
 from phiproxy.sql.split.blocks import column_references
 from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.split.pieces import COMPUTED_ITEM
 from phiproxy.sql.split.remaining import bodies, nodes
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.text.parse import Node, messages, only
 
 # What gives the columns of a query, or of a function in FROM.
-# The item of FROM with computed values, which are given to a write that stores them and does no more (``writes.assigned_values``).
-_COMPUTED = "phi_write"
 _SHOWING = ("targetList", "valuesLists", "functions", "docexpr", "rowexpr")
+
 
 def shown_beside_protected(whole: Whole, gone: set[int]) -> dict[int, object]:
     """Return the values that derived tables of the rest show to what may meet something protected, by where they stand.
@@ -30,6 +30,7 @@ def shown_beside_protected(whole: Whole, gone: set[int]) -> dict[int, object]:
 def shown_values(whole: Whole, gone: set[int]) -> dict[int, object]:
     """Return the same of any query."""
     found: dict[int, object] = {}
+    shown = _Shown(whole)
     for expressions in _together(whole, gone):
         refers = (one for node, level in expressions for one in column_references(whole.verdict, node, level))
         names = [(one, level) for one, level in refers if one[-1] not in SYSTEM_COLUMNS or resolve(level, one) is not None]
@@ -39,7 +40,6 @@ def shown_values(whole: Whole, gone: set[int]) -> dict[int, object]:
         secret = len(known) < len(seen) or any(column.origin in whole.protected for _, _, column in known)
         if secret or len({(id(source), column.name) for source, column in computed}) > 1:
             followed = len(known) == len(seen) and all(source is not None for source, _ in computed)
-            shown = _Shown(whole)
             found |= shown.of_columns(computed) if followed else shown.everywhere()
     return found
 
@@ -120,7 +120,7 @@ class _Shown:
         output = outputs if starred or position is None else outputs[position : position + 1]
         sources = [write["sourceRelation"]] if "sourceRelation" in write else []
         items = [*sources, *write.get("fromClause", []), *write.get("usingClause", [])]
-        items = [item for item in items if _label(only(item)[1]) != _COMPUTED]
+        items = [item for item in items if _label(only(item)[1]) != COMPUTED_ITEM]
         read = [output, *items]
         names = {m["relname"] for m in messages(read) if "relname" in m}
         if any(_given([*read, *(query for name in names for query in self._of_with(name))])):

@@ -11,6 +11,7 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Waiting
 from phiproxy.sql.split.clock_constants import MOMENTS, is_moment
 from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.split.pieces import COMPUTED_ITEM
 from phiproxy.sql.split.writes.clauses import Assignment, Clauses, clauses_of
 from phiproxy.sql.split.writes.composed import Span
 from phiproxy.sql.split.writes.drawn import called_by_server
@@ -20,7 +21,7 @@ from phiproxy.sql.text.token_spans import Spans
 from phiproxy.sql.values.operands import Parameter, as_operand
 from phiproxy.sql.values.path_steps import subscripts
 
-ALIAS, COLUMN = "phi_write", "phi_"
+ALIAS, COLUMN = COMPUTED_ITEM, "phi_"
 """What given rows and their columns are called in a write."""
 KEPT = "phi_kept"
 """The column with their numbers, by which what only the engine has of them is told (``returned_beside``)."""
