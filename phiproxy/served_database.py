@@ -40,7 +40,7 @@ from phiproxy.keys.unwrap_check import opening_roots
 from phiproxy.keys.unwrap_outcomes import UnwrapOutcomes
 from phiproxy.net import clock
 from phiproxy.net.catalog_reader import CatalogReader
-from phiproxy.net.role_members import read_memberships, warn_of_unknown_roles
+from phiproxy.net.role_members import read_memberships, read_roles
 from phiproxy.net.service_login import ServicePool, connect_catalogue, connect_service, service_pool
 from phiproxy.net.session_needs import Services
 from phiproxy.net.standing_connection import Ask, StandingConnection
@@ -170,8 +170,7 @@ class ServedDatabase:
             except psycopg.Error as error:
                 raise as_provider_error(error, schema) from None
             snapshot = await read_snapshot(conn, settings, policy, layout, also=None if engine is None else questions)
-            memberships = await read_memberships(conn)
-            await warn_of_unknown_roles(conn, policy)
+            memberships = await read_roles(conn, policy)
             roots = await opening_roots(conn, schema, trust)
         try:
             await see_that_it_opens(policy, kek, roots)
@@ -560,8 +559,7 @@ class ServedDatabase:
             async with self._pool.connection() as conn:
                 layout = await read_layout(conn, self.trust)
                 also = None if self._computing is None else questions
-                self._take_memberships(await read_memberships(conn))
-                await warn_of_unknown_roles(conn, policy)
+                self._take_memberships(await read_roles(conn, policy))
                 token_verifier(policy)  # read again when it is taken: what is wrong with it is said now
                 return await read_snapshot(conn, self._settings, policy, layout, also=also)
         except (psycopg.Error, TimeoutError) as error:

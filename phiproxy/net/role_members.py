@@ -52,7 +52,11 @@ async def unknown_roles(conn: psycopg.AsyncConnection[Any], policy: Policy) -> l
     return found
 
 
-async def warn_of_unknown_roles(conn: psycopg.AsyncConnection[Any], policy: Policy) -> None:
-    """Log these names: a role may be made later, or have gone, so what is served goes on; ``check`` fails. psycopg.Error."""
+async def read_roles(conn: psycopg.AsyncConnection[Any], policy: Policy) -> Memberships:
+    """Read pg_auth_members, and log the names in the policy's rules that no role has; psycopg.Error.
+
+    What is served goes on, since a role may be made later, or have gone; ``check`` fails.
+    """
     for complaint in await unknown_roles(conn, policy):
         log.warning("a rule holds for nobody", database=policy.database, complaint=complaint)
+    return await read_memberships(conn)
