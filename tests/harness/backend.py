@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 
 import psycopg
 
+from tests.harness.clinic import Clinic
 from tests.session.frames import Frame, command_complete, data_row, error_fields, query, ready, split
 
 OVER = data_row(b"over") + command_complete("SELECT 1") + ready()
@@ -40,3 +42,10 @@ class Backend:
         """Let go of it."""
         self._socket.close()
         self._login.close()
+
+
+@contextmanager
+def both_ways(clinic: Clinic) -> Iterator[tuple[Backend, Backend]]:
+    """Connect straight to the plaintext twin, and through the proxy."""
+    with closing(Backend(clinic.plain_dsn)) as straight, closing(Backend(clinic.proxy_dsn)) as proxied:
+        yield straight, proxied

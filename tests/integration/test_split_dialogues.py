@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from tests.fixtures.live import Twins
-from tests.harness.backend import Backend
+from tests.harness.backend import Backend, both_ways
 from tests.session.frames import SYNC, bind, close, describe, error_fields, execute, parse, query, show_server
 
 SORTED = "SELECT id, upper(full_name) AS name, city FROM patients ORDER BY full_name, id"
@@ -20,10 +20,8 @@ _TABLE = re.compile(r"(\(b'[^']*', )[1-9]\d*,")
 @pytest.fixture(scope="module")
 def backends(all_split_twins: Twins) -> Iterator[tuple[Backend, Backend]]:
     """Raw connections: straight to the plaintext twin, and through the proxy."""
-    both = Backend(all_split_twins.clinic.plain_dsn), Backend(all_split_twins.clinic.proxy_dsn)
-    yield both
-    for backend in both:
-        backend.close()
+    with both_ways(all_split_twins.clinic) as both:
+        yield both
 
 
 def heard(frames: Sequence[bytes]) -> list[str]:

@@ -10,7 +10,7 @@ from struct import pack
 import psycopg
 import pytest
 
-from tests.harness.backend import Backend
+from tests.harness.backend import Backend, both_ways
 from tests.harness.clinic import Clinic
 from tests.session.frames import (
     FLUSH,
@@ -38,10 +38,8 @@ OTHER = "SELECT city, full_name FROM patients ORDER BY id"
 def twins(clinic: Clinic) -> Iterator[tuple[Backend, Backend]]:
     """Raw connections to the seeded clinic: straight to the plaintext twin, and through the proxy."""
     clinic.seed(3)
-    both = Backend(clinic.plain_dsn), Backend(clinic.proxy_dsn)
-    yield both
-    for backend in both:
-        backend.close()
+    with both_ways(clinic) as both:
+        yield both
 
 
 def heard(frames: Sequence[bytes]) -> list[str]:
