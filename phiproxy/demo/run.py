@@ -32,6 +32,7 @@ from phiproxy.errors import ConfigError, own_words
 from phiproxy.postgres.binaries import Runner
 
 APPLICATION = "clinic_app"
+ENDING = 60.0  # seconds: a proxy that is told twice ends at once, but wipes its engine first, which a busy machine takes long for
 START_PATIENCE = 120.0
 USUAL_PORT = 6432
 # Of the audit log, so many are shown.
@@ -121,8 +122,8 @@ class Demo:
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(5)
-                process.kill()
+                    process.wait(ENDING)
+                process.kill()  # what it leaves behind then, the next engine wipes
 
     def ended(self) -> ConfigError:
         """Say with the proxy's own last words that it is not there."""
