@@ -290,9 +290,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         text, anchor = where + (error.strerror or type(error).__name__), ConfigError.anchor
     except Exception as error:
-        # the last one: its text may hold a value, so only type and place are told
-        from phiproxy.errors import place_of  # noqa: PLC0415
-
-        text, anchor = f"internal error: {type(error).__name__} at {place_of(error)}; please report it", PhiproxyError.anchor
+        text, anchor = _in_words(error)
     sys.stderr.write(public_text(text.replace("\n", "\nphiproxy: "), anchor) + "\n")
     return 1
+
+
+def _in_words(error: Exception) -> tuple[str, str]:
+    """Return what is said of an error that nothing else has put into words, and the anchor of its documentation."""
+    from psycopg import OperationalError  # noqa: PLC0415
+
+    from phiproxy.errors import place_of  # noqa: PLC0415
+
+    if isinstance(error, OperationalError):  # the server, or the way there, has ended: it names no value
+        text = error.diag.message_primary or " ".join(str(error).split())
+        return f"the database server: {text}", ConfigError.anchor
+    # The text of any other may hold a value, so only type and place are told.
+    return f"internal error: {type(error).__name__} at {place_of(error)}; please report it", PhiproxyError.anchor

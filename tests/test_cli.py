@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 import typer.main
 
@@ -90,6 +91,16 @@ def test_what_goes_wrong_is_told_in_lines(
     monkeypatch.setattr("phiproxy.commands.check.check", fail)
     assert cli.main(["check"]) == 1
     assert capsys.readouterr().err == text
+
+
+def test_that_the_server_has_ended_is_no_error_of_ours(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise psycopg.OperationalError("consuming input failed: server closed\nthe connection")
+
+    monkeypatch.setattr("phiproxy.commands.check.check", fail)
+    assert cli.main(["check"]) == 1
+    said = "phiproxy: the database server: consuming input failed: server closed the connection (docs/errors.md#err-config)\n"
+    assert capsys.readouterr().err == said
 
 
 def test_an_unexpected_error_does_not_say_its_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

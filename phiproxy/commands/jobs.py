@@ -40,16 +40,18 @@ NICENESS: Final = 10
 async def job_site(configuration: Configuration, policy: Policy, older: KeyProvider | None = None) -> AsyncIterator[JobSite]:
     """Open the database that a job is at work in: its registry, verified, and the KEK. ``older`` as of ``opened_registry``.
 
-    Where somebody keeps the registry locked, ConfigError says so, and who.
+    ConfigError where the server refuses something, or ends; where somebody keeps the registry locked, it says so, and who.
     """
     settings = configuration.settings
     try:
         async with opened_kek(settings, policy) as kek, opened_registry(settings, policy, kek, older, patient=True) as registry:
             yield JobSite(settings, policy, registry, kek)
     except (psycopg.Error, PhiproxyError) as error:
-        if not is_of_lock(error):
-            raise
         text = error.message if isinstance(error, PhiproxyError) else database_error(policy.database, error)
+        if not is_of_lock(error):
+            if isinstance(error, PhiproxyError):
+                raise
+            raise ConfigError(text) from None
         async with database(settings, policy) as conn:
             who = await holders(conn, settings.service.schema_)
         raise ConfigError(

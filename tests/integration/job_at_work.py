@@ -159,7 +159,7 @@ def done_despite(
                 faults += 1
                 between()
         said = job.said()
-        assert "internal error" not in said
+        assert "internal error" not in said, said
         jobs = [each for each in jobs_of(site) if each not in before]
         if job.returncode == 0 or (jobs and jobs[-1][1] == "done"):
             return faults

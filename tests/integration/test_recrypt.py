@@ -287,6 +287,29 @@ def test_the_dbas_own_query_holds_it_back(clinic: Clinic) -> None:
     assert not keys_in_use(clinic) & old
 
 
+def test_a_server_that_ends_the_connection_of_a_look_is_told_in_its_words(clinic: Clinic) -> None:
+    """Before a job is recorded there is nothing to go on with, but no error of phiproxy's own either."""
+    load(clinic, 5)
+    rotated(clinic)
+    site = clinic.site
+    waits = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with clinic.superuser() as conn, conn.transaction(force_rollback=True):
+        conn.execute("LOCK TABLE patients IN ACCESS EXCLUSIVE MODE")
+        process = subprocess.Popen(
+            command("recrypt", "--dry-run", "-c", str(site.config)),
+            env=environment(site.env), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        with clinic.superuser() as admin:
+            until(lambda: bool(admin.execute(waits.encode()).fetchall()), "the look waits for the table")
+            admin.execute(f"SELECT pg_terminate_backend(pid) FROM ({waits}) w".encode())
+        assert process.stderr is not None
+        with process.stderr:
+            said = process.stderr.read()
+        assert process.wait(120) == 1
+    assert "terminating connection due to administrator command (SQLSTATE 57P01)" in said
+    assert "internal error" not in said
+
+
 def test_a_server_that_ends_the_connection_leaves_a_job_to_go_on_with(clinic: Clinic) -> None:
     """A restart, a failover, an administrator."""
     load(clinic, 500)
