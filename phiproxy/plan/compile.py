@@ -118,7 +118,8 @@ def _numbered(layout: _Layout, occurrences: Sequence[Occurrence]) -> list[bytes]
 def _part(text: bytes, m: Answered) -> ScriptPart:
     columns = _columns(m)
     typed = (columns is not None and columns.typed) or (m.copy is not None and m.copy.typed) or any(map(_is_read, m.occurrences))
-    return ScriptPart(columns, m.touches, m.plain_select, m.effects, m.copy, _prepared(m), _cursor(m), typed, touched_by(text, m))
+    touched = touched_by(text, m)
+    return ScriptPart(columns, m.touches, m.plain_select, m.effects, m.copy, _prepared(m), _cursor(m), typed, touched, m.computed)
 
 
 def _is_read(occurrence: Occurrence) -> bool:
@@ -192,6 +193,7 @@ def _plan(
         bound=answer.bound,
         prepared=_prepared(answer),
         cursor=_cursor(answer),
+        computed_view=answer.computed,
         touched=touched_by(text, answer),
         **others,
     )

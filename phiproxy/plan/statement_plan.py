@@ -89,6 +89,8 @@ class StatementPlan:
     """The plan of what PREPARE prepares, with its declared types."""
     cursor: Columns | None = None
     """The columns of what DECLARE declares."""
+    computed_view: bytes = b""
+    """The query of a view that only the engine computes: it says whether PostgreSQL would store it."""
     touched: Touched = field(default=NOTHING, compare=False, repr=False)
     """What a record says of it."""
     typed: bool = field(init=False)
@@ -272,6 +274,7 @@ class ScriptPart:
     cursor: Columns | None = None
     typed: bool = False
     touched: Touched = field(default=NOTHING, compare=False, repr=False)
+    computed_view: bytes = b""
 
 
 @dataclass(slots=True)

@@ -70,7 +70,9 @@ def query(session: State, data: bytes, start: int, end: int) -> None:
         transaction_catalog.await_catalog(session, text)
         planner = session.planner
         plan = slow_work.plan_script(session, text)
-    parts = plan.parts or ()
+        parts = plan.parts or ()
+        for part in parts:
+            split_statements.check_view(session, part)
     if plan.pipeline or any(split_statements.cursor_of(session, part.effects) for part in parts):
         split_statements.as_messages(session, decode_query(data, start + 5, end), plan, end)
         return

@@ -73,6 +73,7 @@ def _prepare(session: State, whole: Callable[[], bytes], sent: Parse, given: byt
             plan = split_statements.described(session, plan, sent.oids)
         elif plan.prepared is not None and isinstance(query := plan.prepared[0], SplitPlan):
             split_statements.described(session, query, plan.prepared[1])
+        split_statements.check_view(session, plan)
     split_write_messages.check(session, plan)
     check_references(session, plan.effects)
     client_encoding.check(session, text, touches=plan.touches)

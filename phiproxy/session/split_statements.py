@@ -14,7 +14,7 @@ from phiproxy.effects import Effects
 from phiproxy.errors import StatementFailed, StatementRefused
 from phiproxy.plan.search_path import divided
 from phiproxy.plan.split_plan import READ_UNDER, SETTINGS, Description, SplitPlan, with_long_names
-from phiproxy.plan.statement_plan import ScriptPlan, StatementPlan
+from phiproxy.plan.statement_plan import ScriptPart, ScriptPlan, StatementPlan
 from phiproxy.plan.subjects_of_execution import given_values
 from phiproxy.policy.identifiers import quote_ident
 from phiproxy.session import slow_work, split_explain, split_replies, split_write_messages
@@ -68,6 +68,17 @@ def described(session: State, plan: SplitPlan, oids: tuple[int, ...], *, parsed:
         description_, notices = split_replies.notices_apart(b"".join(told))
         description = plan.describe(key, description_, split_replies.without_names(notices))
     return session.planner.splitting.typed(plan, description.parameters, oids, session.view())
+
+
+def check_view(session: State, plan: StatementPlan | ScriptPart) -> None:
+    """Have the engine describe the query of a view that only it computes: nothing else says whether PostgreSQL would store it.
+
+    WorkNeeded, and what the engine says where the query is wrong: CREATE VIEW v AS SELECT upper(ssn) FROM patients WHERE nope > 1
+    """
+    if plan.computed_view:
+        query = slow_work.plan_statement(session, plan.computed_view, ())
+        if isinstance(query, SplitPlan):
+            described(session, query, ())
 
 
 def show_notices(session: State, plan: SplitPlan, *, by_sql: bool = False) -> None:

@@ -278,6 +278,8 @@ class Answered:
     """The columns of what CREATE VIEW defines, where any may be protected."""
     definition: bool = False
     """Whether it is DDL, with all values sealed into its text."""
+    computed: bytes = b""
+    """Of CREATE VIEW over what only an engine computes: its query, where it stands in the text, with blanks for the rest."""
     cacheable: bool = True
     """Whether the plan, or one for another text of its shape, may be used again."""
     subjects: tuple[Subject, ...] = ()

@@ -184,3 +184,49 @@ def test_constants_are_read_when_a_statement_is_prepared(
     assert (refused["C"], refused["R"]) == ("0A000", "RevalidateCachedQuery")
     assert not any(frame[:1] == b"D" for frame in frames)
     backends[1].says([query("DEALLOCATE q")])
+
+
+# Of views that only the engine computes: what is wrong in them is said when they are made.
+WRONG_VIEWS = (
+    "SELECT upper(ssn) AS u FROM patients GROUP BY u HAVING nope > 1",
+    "SELECT upper(ssn) AS u FROM patients GROUP BY u HAVING u > 'a'",
+    "SELECT upper(ssn) AS u FROM patients WHERE nope > 1",
+    "SELECT upper(ssn) AS u FROM patients WHERE u > 'a'",
+    "SELECT upper(ssn) AS u FROM patients ORDER BY u || nope",
+    "SELECT upper(ssn) AS u FROM patients UNION SELECT room FROM visits ORDER BY nope",
+    "SELECT DISTINCT ON (nope) upper(ssn) AS u FROM patients",
+    "SELECT upper(ssn) AS u, row_number() OVER (ORDER BY nope) FROM patients",
+    "SELECT upper(ssn) AS u, row_number() OVER (w ORDER BY id) FROM patients WINDOW w AS (PARTITION BY id ORDER BY ssn)",
+    "SELECT upper(ssn) AS u, max(id) FILTER (WHERE nope) FROM patients GROUP BY u",
+    "SELECT upper(ssn) AS u, string_agg(full_name, ',' ORDER BY nope) FROM patients GROUP BY u",
+    "SELECT upper(ssn) AS u FROM patients p WHERE EXISTS (SELECT 1 FROM visits WHERE nope = p.id)",
+    "SELECT upper(ssn) AS u, (SELECT room FROM visits v WHERE v.id = nope) FROM patients p",
+    "SELECT upper(ssn) AS u FROM patients WHERE nothing(id) > 1",
+    "SELECT upper(ssn) AS u FROM patients GROUP BY u HAVING nothing(1)",
+    "SELECT upper(ssn) AS u FROM patients WHERE id::nothing IS NULL",
+    "SELECT upper(ssn) AS u FROM patients p ORDER BY id USING <>",
+    "SELECT upper(ssn) AS u FROM patients GROUP BY ssn HAVING row_number() OVER () > 1",
+    "SELECT upper(ssn) AS u FROM patients LIMIT nope",
+    "SELECT upper(ssn) AS u FROM patients LIMIT 'x'",
+    "SELECT upper(ssn) AS u, 'x'::int FROM patients",
+    "SELECT upper(ssn) AS u, date 'x' FROM patients",
+    "SELECT upper(ssn) AS u FROM patients GROUP BY 1 HAVING count(*) > 'x'",
+)
+
+
+@pytest.mark.parametrize("query_of_view", WRONG_VIEWS)
+def test_a_wrong_view_is_not_made(backends: tuple[Backend, Backend], query_of_view: str) -> None:
+    said = [query("BEGIN"), query(f'CREATE VIEW "\u00fc" AS {query_of_view}'), query("ROLLBACK"), query('SELECT FROM "\u00fc"')]
+    plain, proxied = (heard(backend.says(said)) for backend in backends)
+    assert proxied == plain
+    assert plain[2].startswith("ERROR ")
+
+
+def test_a_wrong_view_is_not_prepared_or_made_in_a_string(backends: tuple[Backend, Backend]) -> None:
+    view = f"CREATE VIEW v AS {WRONG_VIEWS[0]}"
+    for said in ([parse(view), bind(), execute(), SYNC], [query(f"CREATE TABLE made (a int); {view}")]):
+        errors = [[line for line in heard(backend.says(said)) if line.startswith("ERROR")] for backend in backends]
+        assert errors[1] == errors[0] != []
+    said = [query("BEGIN"), query("SELECT 1/0"), query(view)]
+    plain, proxied = (heard(backend.says(said)) for backend in backends)
+    assert proxied == plain

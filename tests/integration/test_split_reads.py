@@ -109,3 +109,43 @@ def test_columns_that_search_and_cycle_add(kept_both: Differential, added: str) 
         "WITH RECURSIVE t (id, n) AS (SELECT p.id, upper(p.ssn) FROM patients p WHERE p.id = 1 UNION ALL"
         f" SELECT p.id, t.n || left(p.full_name, 1) FROM t JOIN patients p ON p.id = t.id + 1) {added} SELECT * FROM t ORDER BY id"
     )
+
+
+# One value of the server's, or subquery, in two spellings: equal for PostgreSQL, so it is grouped by once.
+ZONE = "current_setting('timezone')"
+SPELLED = {
+    "DISTINCT": f"SELECT DISTINCT {ZONE}, full_name FROM patients ORDER BY current_setting( 'timezone'), full_name",
+    "DISTINCT ON": f"SELECT DISTINCT ON ({ZONE}) full_name FROM patients ORDER BY pg_catalog.{ZONE}, full_name",
+    "an aggregate": f"SELECT string_agg(DISTINCT notes || {ZONE}, '' ORDER BY notes || current_setting( 'timezone')) FROM patients",
+    "grouped by": "SELECT date 'today', max(ssn) FROM patients GROUP BY ROLLUP ('today'::date)",
+    "with a schema": f"SELECT pg_catalog.{ZONE} || max(ssn) FROM patients GROUP BY {ZONE}",
+    "sets with a key beside": "SELECT id, upper(full_name), city FROM patients GROUP BY id, ROLLUP (city)",
+    "sets of a key": "SELECT id, max(full_name), max(max(ssn)) OVER () FROM patients GROUP BY CUBE (id, city)",
+    "sets of a key, one of them shown": "SELECT id, full_name, max(ssn) FROM patients GROUP BY id, ROLLUP (city, full_name)",
+    "unequal subqueries": "SELECT (SELECT max(room) FROM visits WHERE id = 1) AS a,"
+    " (SELECT max(room) FROM visits WHERE id = 2) AS b, max(full_name) FROM patients"
+    " GROUP BY ROLLUP ((SELECT max(room) FROM visits WHERE id = 1), (SELECT max(room) FROM visits WHERE id = 2))",
+    "unequal subqueries, of protected columns": "SELECT (SELECT max(diagnosis) FROM visits v WHERE v.patient_id = p.id), max(ssn)"
+    " FROM patients p GROUP BY ROLLUP ((SELECT max(diagnosis) FROM visits v WHERE v.patient_id = p.id),"
+    " (SELECT min(diagnosis) FROM visits v WHERE v.patient_id = p.id AND v.id > 1))",
+}
+# Here the engine would group by both: nothing of the rest tells it that they are one.
+NOT_TOLD_APART = [
+    f"SELECT {ZONE} IS NULL, current_setting( 'timezone') IS NULL, max(ssn) FROM patients"
+    f" GROUP BY ROLLUP ({ZONE} IS NULL, current_setting( 'timezone') IS NULL)",
+    "SELECT now() IS NULL, pg_catalog.now() IS NULL, max(ssn) FROM patients"
+    " GROUP BY ROLLUP (now() IS NULL, pg_catalog.now() IS NULL)",
+    "SELECT current_user, CURRENT_USER, max(ssn) FROM patients GROUP BY ROLLUP (current_user, CURRENT_USER)",
+    "SELECT (SELECT max(room) FROM visits WHERE id = 1), max(ssn) FROM patients"
+    " GROUP BY ROLLUP ((SELECT max(room) FROM visits WHERE id = 1), (SELECT max(room) FROM visits WHERE id IN (1)))",
+]
+
+
+@pytest.mark.parametrize("name", SPELLED)
+def test_equal_expressions_are_equal_however_they_are_written(kept_both: Differential, name: str) -> None:
+    assert kept_both.run(SPELLED[name], protocol="simple").status == "TUPLES_OK"
+
+
+@pytest.mark.parametrize("statement", NOT_TOLD_APART)
+def test_what_may_be_equal_is_not_grouped_by_twice(kept_both: Differential, statement: str) -> None:
+    kept_both.refused(statement, protocol="simple")

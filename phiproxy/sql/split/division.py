@@ -23,7 +23,7 @@ from phiproxy.sql.split.shown_values import shown_beside_protected, units
 from phiproxy.sql.split.sources import Column, Source, Trials
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables_and_columns import Mentioned, Table, TableColumn, mentioned, needed, written_rows
-from phiproxy.sql.split.values import ServerValue, server_values
+from phiproxy.sql.split.values import Key, ServerValue, server_values
 from phiproxy.sql.table_names import protected_table
 from phiproxy.sql.text.parse import Node, children, only, strings
 from phiproxy.types.declared import DeclaredType
@@ -91,7 +91,7 @@ class Division:
     values: list[ServerValue] = field(default_factory=list)
     value_source: list[Source] = field(default_factory=list)
     computed: list[ComputedColumn] = field(default_factory=list)
-    beside: dict[bytes, Column] = field(default_factory=dict)
+    beside: dict[Key, Column] = field(default_factory=dict)
     """The columns of the only source that are values of the server's, by their keys."""
     twins: dict[int, Source] = field(default_factory=dict)
     """Of a source that is another one again, by its id, that one."""

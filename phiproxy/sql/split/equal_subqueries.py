@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from phiproxy.sql.pg_errors.calls import is_aggregate
 from phiproxy.sql.split.blocks import references
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.remaining import bodies
@@ -31,14 +32,14 @@ def check_equal(whole: Whole, gone: Collection[int], read: Mapping[int, object])
         for keys, beside in _compared(whole, body, gone):
             others = list(_subqueries(beside, gone))
             for key in _subqueries(keys, gone):
-                if any(_tables(one) == _tables(key) and _read(one, gone, read) != _read(key, gone, read) for one in others):
+                if any(_read(one, gone, read) != _read(key, gone, read) and may_be_equal(whole, one, key) for one in others):
                     raise Impossible("two subqueries may be equal, and are over two sources")
 
 
 def check_values(whole: Whole, gone: Collection[int], values: Sequence[ServerValue]) -> None:
     """Refuse what is shown of groups where a value of the server's is NULL in some: a subquery in its place is not; Impossible.
 
-    But for an output that is what is grouped by, which is computed once.
+    But for an output that is what is grouped by, which is computed once: so of two keys that may be equal one has its output.
 
     SELECT CURRENT_DATE IS NULL, max(upper(notes)) FROM patients GROUP BY ROLLUP (CURRENT_DATE)
     → refused 0A000
@@ -49,7 +50,8 @@ def check_values(whole: Whole, gone: Collection[int], values: Sequence[ServerVal
         keys = [_meant(body, node) for node in grouping_entries(body["groupClause"])]
         grouped = {value.key for key in keys for value in values if _has(key, value)}
         outputs = [only(node)[1]["val"] for node in body.get("targetList", ())]
-        for bare in [without_locations(key) for key in keys]:
+        first = [key for n, key in enumerate(keys) if not any(may_be_equal(whole, key, other) for other in keys[:n])]
+        for bare in [without_locations(key) for key in first]:
             same = next((output for output in outputs if without_locations(output) == bare), None)
             outputs = [output for output in outputs if output is not same]
         others = [*outputs, *(body[key] for key in ("havingClause", "sortClause") if key in body)]
@@ -97,8 +99,30 @@ def _subqueries(tree: Any, gone: Collection[int]) -> Iterator[Node]:
     return (message["subselect"] for message in bodies({"": tree}, gone) if "subselect" in message)
 
 
-def _tables(query: Node) -> list[str]:
-    return [message["relname"] for message in bodies(query, ()) if "relname" in message]
+def may_be_equal(whole: Whole, one: Node, other: Node) -> bool:
+    """Tell whether two expressions may be equal for PostgreSQL, however they are written; where that is not sure, they may be.
+
+    Not of other tables, columns, aggregates, parameters or integers: ``p.id = 1`` may be ``id IN (1)``, and never ``id = 2``.
+    """
+    return all(a is None or b is None or a == b for a, b in zip(_named_in(whole, one), _named_in(whole, other), strict=True))
+
+
+def _named_in(whole: Whole, tree: Node) -> tuple[set[object] | None, ...]:
+    """Return what is named in an expression, by kinds; None where it may also be named otherwise. No order of rows counts."""
+    ordered = ("sortClause", "groupClause", "distinctClause")
+    gone = {id(only(node)[1]) for message in bodies({"": tree}, ()) for key in ordered for node in message.get(key, ()) if node}
+    found = list(bodies({"": tree}, gone))
+    columns = [strings(message["fields"])[-1] for message in found if "fields" in message]
+    aggregates: set[object] = {strings(m["funcname"])[-1] for m in found if "funcname" in m and is_aggregate(whole.verdict, m)}
+    spelled = any(isinstance(message.get(kind), dict) for message in found for kind in ("sval", "fval"))
+    named: tuple[set[object] | None, ...] = (
+        {message["relname"] for message in found if "relname" in message},
+        None if "*" in columns else set(columns),
+        aggregates,
+        {message["number"] for message in found if "number" in message},
+        None if spelled else {message["ival"].get("ival", 0) for message in found if isinstance(message.get("ival"), dict)},
+    )
+    return named
 
 
 def _read(query: Node, gone: Collection[int], read: Mapping[int, object]) -> list[object]:

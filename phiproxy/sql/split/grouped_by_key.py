@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 from phiproxy.policy.identifiers import quote_ident
+from phiproxy.sql.pg_errors.calls import is_aggregate
 from phiproxy.sql.pg_errors.names_and_signatures import Column, Level, Source, resolve
 from phiproxy.sql.split.blocks import column_references
 from phiproxy.sql.split.clauses import group_by_end
@@ -12,7 +14,7 @@ from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.pieces import Replaced
 from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.split.statement import Whole
-from phiproxy.sql.text.parse import Node, grouping_entries, only, strings
+from phiproxy.sql.text.parse import Node, children, grouping_entries, is_node, only, strings
 
 _SHOWN = ("targetList", "havingClause", "sortClause", "distinctClause", "windowClause")
 
@@ -22,25 +24,30 @@ def grouped_too(whole: Whole, gone: Collection[int]) -> Iterator[Replaced]:
 
     SELECT p.id, p.full_name, max(v.diagnosis) FROM patients p JOIN visits v ON p.id = v.patient_id GROUP BY p.id
     → rest: SELECT p.id, p.full_name, max(v.diagnosis) FROM … GROUP BY p.id, p.full_name
+
+    Of several groupings each must have the key: ``GROUP BY p.id, ROLLUP (v.room)``, of which each has what stands beside ROLLUP.
     """
     for body in bodies(whole.body, gone):
         level = whole.verdict.levels.get(id(body))
         if body.get("groupClause") and level is not None:
-            added = list(dict.fromkeys(_dependent(whole, body, level)))
-            if added and any("GroupingSet" in node for node in body["groupClause"]):
+            in_each = [node for node in body["groupClause"] if "GroupingSet" not in node]
+            added = list(dict.fromkeys(_dependent(whole, body, in_each, level)))
+            if len(in_each) < len(body["groupClause"]) and set(_dependent(whole, body, body["groupClause"], level)) - set(added):
                 raise Impossible("columns may depend on a primary key in each of several groupings")
             if added:
                 at = group_by_end(whole.spans, body["groupClause"][0])
                 yield Replaced(at, at, (b"".join(b", " + column for column in added),))
 
 
-def _dependent(whole: Whole, body: Node, level: Level) -> Iterator[bytes]:
-    keys = [column for node in grouping_entries(body["groupClause"]) if (column := _column(body, node, level)) is not None]
+def _dependent(whole: Whole, body: Node, by: Sequence[Node], level: Level) -> Iterator[bytes]:
+    """Yield the columns that are shown, and depend on a primary key among these entries of GROUP BY."""
+    every = [column for node in grouping_entries(body["groupClause"]) if (column := _column(body, node, level)) is not None]
+    keys = [column for node in grouping_entries(by) if (column := _column(body, node, level)) is not None]
     for source in level.sources:
         if source.relation is None or not _is_keyed(source, keys):
             continue
         for column in _shown(whole, body, level, source):
-            if not any(column is key for key in keys) and whole.verdict.signatures.operations("=", column.type, column.type):
+            if not any(column is key for key in every) and whole.verdict.signatures.operations("=", column.type, column.type):
                 names = (source.alias, column.name)
                 yield ".".join(quote_ident(name, always=True) for name in names).encode()
         if any(_is_row(names, seen, source) for names, seen in _references(whole, body, level)):
@@ -86,7 +93,18 @@ def _shown(whole: Whole, body: Node, level: Level, source: Source) -> Iterator[C
 
 def _references(whole: Whole, body: Node, level: Level) -> Iterator[tuple[list[str], Level]]:
     for key in _SHOWN:
-        yield from column_references(whole.verdict, body.get(key, []), level)
+        for part in _unaggregated(whole, body.get(key, [])):
+            yield from column_references(whole.verdict, part, level)
+
+
+def _unaggregated(whole: Whole, tree: Any) -> Iterator[Node]:
+    """Yield the columns and subqueries of expressions, but for those in aggregates, which are computed of all rows of a group."""
+    kind, body = only(tree) if is_node(tree) else ("", tree)
+    if kind in ("ColumnRef", "SubLink"):
+        yield tree
+    elif kind != "FuncCall" or not is_aggregate(whole.verdict, body):
+        for child in children(body):
+            yield from _unaggregated(whole, child)
 
 
 def _is_row(names: Sequence[str], seen: Level, source: Source) -> bool:

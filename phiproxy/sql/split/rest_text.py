@@ -27,7 +27,7 @@ from phiproxy.sql.split.rest_nodes import check_rest, typed_rows
 from phiproxy.sql.split.shown_table_rows import shown_rows
 from phiproxy.sql.split.statement import Whole
 from phiproxy.sql.split.tables_and_columns import Table, TableColumn, mentioned, needed
-from phiproxy.sql.split.values import had, of_server, server_values
+from phiproxy.sql.split.values import Key, had, of_server, server_values
 from phiproxy.sql.text.parse import Node, only, strings
 
 
@@ -82,7 +82,7 @@ def described_text(whole: Whole, division: Division | None) -> tuple[Rest, tuple
     for body in bodies(whole.body, ()):
         if "lockingClause" in body:
             replaced += [Replaced(*lock, (b"",)) for lock in order_and_limit.without(whole, body, limited=False)]
-    called_as: dict[bytes, str] = {}
+    called_as: dict[Key, str] = {}
     for value in server_values(whole, ())[0]:  # of which one that stands in several places must be equal everywhere
         if value.key not in called_as:
             listed.append(value.type)

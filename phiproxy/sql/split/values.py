@@ -45,11 +45,14 @@ _HIDDEN = frozenset(
 )  # fmt: skip
 
 
+Key = tuple[object, ...]
+
+
 class ServerValue(NamedTuple):
     """A value of the server's: ``written`` as the client has it, ``name`` as which PostgreSQL would show it.
 
     ``start:end`` of the client's text is replaced by it; where ``inserted``, it is put before what stands there. ``conditions`` are
-    those of the branch that it stands in.
+    those of the branch that it stands in. ``key`` is the same of two that are equal for PostgreSQL, however they are written.
     """
 
     start: int
@@ -57,6 +60,7 @@ class ServerValue(NamedTuple):
     written: bytes
     name: str
     type: SourceColumn
+    key: Key
     inserted: bool = False
     each: bool = False
     conditions: Conditions = ()
@@ -64,14 +68,6 @@ class ServerValue(NamedTuple):
     """What the engine computes where the server has none: it fails, if it is evaluated."""
     doubtful: bool = False
     """Whether it is not known if PostgreSQL evaluates it, where the server has none."""
-
-    @property
-    def key(self) -> bytes:
-        """Return what it is told from others by: where it stands, for one that is computed for ``each`` that is written."""
-        if self.each:
-            return self.written + b" %d" % self.start
-        quoted = b"'" in self.written or b'"' in self.written
-        return self.written if quoted else b"".join(self.written.lower().split()).removeprefix(b"pg_catalog.")
 
 
 def server_values(whole: Whole, gone: Collection[int]) -> tuple[list[ServerValue], set[int]]:
@@ -126,7 +122,7 @@ def _value_function(whole: Whole, node: Node) -> ServerValue:
     typmod = node.get("typmod", 0) if node["op"].endswith("_N") else -1
     type_ = SourceColumn(DeclaredType.builtin(type_name), typmod)
     start, end = tokens[first].start, tokens[last].end
-    return ServerValue(start, end, whole.a.text[start:end], op.lower(), type_)
+    return ServerValue(start, end, whole.a.text[start:end], op.lower(), type_, (op, typmod))
 
 
 def _call(whole: Whole, node: Node) -> ServerValue | None:
@@ -151,7 +147,22 @@ def _call(whole: Whole, node: Node) -> ServerValue | None:
     if arguments and not (each or name in _NEVER_FAIL or name == _SETTING):
         raise Impossible(f"{name} may fail, and need not be evaluated")
     written, conditions = whole.a.text[start:end], made.get(id(node), ())
-    return ServerValue(start, end, written, name, type_, each=each, conditions=conditions, doubtful=estimated is False)
+    # One that is computed for each that is written is equal to no other.
+    key = (name, start) if each else _key(name, arguments)
+    return ServerValue(start, end, written, name, type_, key, each=each, conditions=conditions, doubtful=estimated is False)
+
+
+def _key(name: str, arguments: Collection[Node]) -> Key:
+    return name, *(_constant(argument) for argument in arguments)
+
+
+def _constant(node: Node) -> object:
+    """Return what a constant says, whether or not it is cast: a function has the same of both."""
+    kind, body = only(node)
+    if kind == "TypeCast":
+        return _constant(body["arg"])
+    said = next(((kind, *one.values()) for kind, one in body.items() if isinstance(one, dict)), None)  # 0 and '' have no values
+    return said if said is None or len(said) == 1 else str(said[1])
 
 
 def _setting(whole: Whole, node: Node, type_: SourceColumn) -> ServerValue:
@@ -176,13 +187,13 @@ def _setting(whole: Whole, node: Node, type_: SourceColumn) -> ServerValue:
         if not missing_ok[0].get("A_Const", {}).get("boolval", {}).get("boolval"):
             raise Impossible("it is not known whether a setting may be missing")
         end = tokens[closing].end
-        return ServerValue(start, end, whole.a.text[start:end], _SETTING, type_)
+        return ServerValue(start, end, whole.a.text[start:end], _SETTING, type_, (_SETTING, setting))
     argument = whole.a.text[tokens[opening].end : tokens[closing].start]
     # Of a constant the engine's planner would ask, to estimate how many rows there are. Spelled otherwise, the rest has it nowhere.
     name = b"pg_catalog.convert_from(pg_catalog.decode('%s', 'hex'), 'UTF8')" % setting.encode().hex().encode()
     otherwise = b"pg_catalog.current_setting((SELECT %s))" % name
     written = b"pg_catalog.current_setting(%s, true)" % argument
-    return ServerValue(start, tokens[closing].end, written, _SETTING, type_, otherwise=otherwise)
+    return ServerValue(start, tokens[closing].end, written, _SETTING, type_, _key(_SETTING, [asked]), otherwise=otherwise)
 
 
 def _made_once(whole: Whole) -> dict[int, Conditions]:
@@ -228,7 +239,7 @@ def _before_age(whole: Whole, node: Node, argument: Node) -> ServerValue:
     first, _ = _call_tokens(whole, node)
     at = whole.spans.tokens[first].end
     today = SourceColumn(DeclaredType.builtin("date"))
-    return ServerValue(at, at, _TODAY.encode(), _TODAY.lower(), today, inserted=True)
+    return ServerValue(at, at, _TODAY.encode(), _TODAY.lower(), today, (_TODAY, -1), inserted=True)
 
 
 def _is_constant(node: Node) -> bool:
@@ -254,7 +265,7 @@ def _compared(whole: Whole, node: Node, name: str) -> ServerValue:
     """'today', compared with a date: in the source it is CAST('today' AS date)."""
     token = whole.spans.tokens[whole.spans.at(location(node))]
     written = b"CAST(" + whole.a.text[token.start : token.end] + b" AS " + name.encode() + b")"
-    return ServerValue(token.start, token.end, written, name, SourceColumn(named_type(name)))
+    return ServerValue(token.start, token.end, written, name, SourceColumn(named_type(name)), _key(name, [{"A_Const": node}]))
 
 
 def _clock_constant(whole: Whole, node: Node) -> ServerValue | None:
@@ -271,14 +282,15 @@ def _clock_constant(whole: Whole, node: Node) -> ServerValue | None:
         type_offset, type_end = spans.type_name({"TypeCast": node})
         at = location(node)
         if at not in (-1, type_offset) and spans.tokens[spans.at(at)].name == "CAST":
-            return _clock(whole, at, spans.tokens[spans.partner(spans.at(at) + 1)].end, names[-1])
+            return _clock(whole, node, at, spans.tokens[spans.partner(spans.at(at) + 1)].end)
     except StatementRefused:
         raise Impossible("a cast that is not found") from None
-    return _clock(whole, min(constant, type_offset), max(spans.tokens[first].end, type_end), names[-1])
+    return _clock(whole, node, min(constant, type_offset), max(spans.tokens[first].end, type_end))
 
 
-def _clock(whole: Whole, start: int, end: int, name: str) -> ServerValue:
-    return ServerValue(start, end, whole.a.text[start:end], name, SourceColumn(named_type(name)))
+def _clock(whole: Whole, node: Node, start: int, end: int) -> ServerValue:
+    name = strings(node["typeName"]["names"])[-1]
+    return ServerValue(start, end, whole.a.text[start:end], name, SourceColumn(named_type(name)), _key(name, [node["arg"]]))
 
 
 _RULES = {"SQLValueFunction": _value_function, "FuncCall": _call, "TypeCast": _clock_constant}

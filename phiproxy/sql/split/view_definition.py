@@ -138,7 +138,10 @@ def _define(statement: Statement, text: bytes, context: Context) -> Answered:
     definition = replace(
         definition, inputs=tuple(replace(one, place=shown.index(n) if n in shown else placed[n]) for n, one in enumerate(inputs))
     )
-    return _answer(a, _view_text(a, listed, source, len(inputs)), definition, _sealed_under(a, reveals, replaced))
+    answer = _answer(a, _view_text(a, listed, source, len(inputs)), definition, _sealed_under(a, reveals, replaced))
+    query = _inner_query(own, context).a.statement
+    answer.computed = b" " * len(own[: query.start].decode()) + own[query.start :]
+    return answer
 
 
 def _reads_nothing_protected(a: Analysis, columns: list[tuple[str, Output]], replaced: Relation | None) -> StatementRefused:

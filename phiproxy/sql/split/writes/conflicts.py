@@ -27,7 +27,7 @@ from phiproxy.sql.split.rest_nodes import check_rest, check_rows, row_references
 from phiproxy.sql.split.same_answers import AT_EACH_CALL, VOLATILE
 from phiproxy.sql.split.statement import Calls, Whole
 from phiproxy.sql.split.tables_and_columns import TableColumn, mentioned, needed, tables
-from phiproxy.sql.split.values import ServerValue, server_values
+from phiproxy.sql.split.values import Key, ServerValue, server_values
 from phiproxy.sql.split.writes.assigned_values import ALIAS, Given, Written, assigned_rows
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composed_select import of_client, settled_types, types_of
@@ -242,7 +242,7 @@ class _Computed(NamedTuple):
     rest: Rest
     columns: list[TableColumn]
     """Those of the rows that are there, those that tell a row among them."""
-    of_server: dict[bytes, ServerValue]
+    of_server: dict[Key, ServerValue]
     """Values of the server's, which each of these rows has: where none is there, nothing is set to them."""
     types: list[int | None]
 
