@@ -134,7 +134,7 @@ class Planner:
             return None
         try:
             plan = self.statement(text, oids, View(None, ""))
-        except PhiproxyError:
+        except (PhiproxyError, CatalogNeeded):
             return None
         return plan if plan.ordinary else None
 

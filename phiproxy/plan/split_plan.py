@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from phiproxy.errors import StatementFailed, StatementRefused, ValueRefused, WireError
@@ -13,6 +13,7 @@ from phiproxy.policy.settings import Compute
 from phiproxy.sql.result import Rest, RowType, SourceColumn, Span, Split
 from phiproxy.sql.split.same_answers import means_clock
 from phiproxy.sql.split.view_constants import may_differ, quoted
+from phiproxy.sql.text.audit_text import LONG_TEXT
 from phiproxy.sql.text.long_names import long_names
 from phiproxy.types.integers import INT2, INT4, INT8
 from phiproxy.types.styles import Styles
@@ -299,7 +300,8 @@ def with_long_names(plan: StatementPlan) -> bytes:
 
 
 def split_plan(text: bytes, split: Split, source: StatementPlan, types: tuple[int, ...]) -> SplitPlan:
-    """Return the plan of a statement whose source is planned, with parameters declared as these types."""
+    """Return the plan of a statement whose source is planned, with parameters declared as these types; records have its text."""
+    source = replace(source, touched=replace(source.touched, text=text[: LONG_TEXT + 1]))
     return SplitPlan(
         text,
         (split.lead if split.around == "explain" and split.analyzed is None else b"") + source.sql,
@@ -310,6 +312,7 @@ def split_plan(text: bytes, split: Split, source: StatementPlan, types: tuple[in
         plain_select=split.plain_select,
         effects=split.effects,
         bound=source.bound,
+        touched=replace(source.touched, subjects=()),  # which are known of the source
         split=split,
         source=source,
         source_types=types,

@@ -123,17 +123,16 @@ def shown(session: State, front: Expected, touched: Touched, tag: bytes) -> None
     values.clear()
 
 
-def source_opened(session: State, front: Expected, text: bytes, tag: bytes) -> None:
+def source_opened(session: State, front: Expected, tag: bytes) -> None:
     """Record the execution of a split statement when all rows of its source were opened, before anything is computed of them."""
     assert session.trail is not None
     executing, session.executing = session.executing, None
     if front.plan is None:
         return  # of a cursor whose rows were opened when it was declared
-    own = front.plan.touched
-    touched = Touched(text, own.searched)
+    touched = front.plan.touched
     executing = executing if executing is not None and executing.is_of(front) else None
     values: Mapping[Opening, int] = executing.opened if executing is not None else {}
-    about = _about(session, front, 0, own, executing.subjects if executing is not None else None)
+    about = _about(session, front, 0, touched, executing.subjects if executing is not None else None)
     split = rows_of(tag) or 0
     session.unrecorded = session.trail.executed(
         Execution(touched, values, OK, None, role=session.role, user=session.user, split=split, about=about, reason=session.reason)

@@ -121,7 +121,7 @@ def command_complete(session: State, data: bytes, start: int, end: int) -> int:
         raise WireError("the server completed what was not asked of it")
     if front.of_source:
         if session.trail is not None and session.computing is not None:
-            audited_executions.source_opened(session, front, session.computing.plan.text, data[start + 5 : end - 1])
+            audited_executions.source_opened(session, front, data[start + 5 : end - 1])
         split_replies.source_ended(session, data[start:end])
         return end
     if front.counted and not split_replies.counted(session, data[start + 5 : end - 1]):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from tests.harness.audit import last
+from tests.harness.backend import Backend
 from tests.harness.server import PostgresServer
 from tests.integration.masked_site import Connection, MaskedSite, open_masked_site
 from tests.integration.test_masks import INSERT, MASKED, NAME, RECORD, ROW, SHOWN, SSN, USES
+from tests.session.frames import SYNC, bind, error_fields, execute, parse
 
 
 @pytest.fixture(scope="module")
@@ -19,6 +23,7 @@ def masked(
 ) -> Iterator[MaskedSite]:
     """The clinic with one person in it, and an engine."""
     settings = f"compute: {{engine: embedded, directory: {engine_directory}, limits: {{rows: 500, sessions: 4, timeout: 300s}}}}\n"
+    settings += "audit: {directory: audit, proxy: one}\n"
     with open_masked_site(postgres_server, tmp_path_factory.mktemp("masks-split"), settings=settings) as masked:
         with masked.as_owner() as conn:
             conn.execute(INSERT, ROW)
@@ -140,3 +145,21 @@ def test_cursors_and_statements_of_another_role(masked: MaskedSite) -> None:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             pool.execute("FETCH c")
         pool.execute("ROLLBACK")
+
+
+def test_the_record_of_a_portal_that_another_role_executes_has_the_text_of_its_query(masked: MaskedSite) -> None:
+    query = "SELECT ssn, upper(name) FROM people WHERE city = 'Turku'"
+    begins = [parse("BEGIN"), bind(), execute(), parse("SET ROLE mask_clerk"), bind(), execute(), SYNC]
+    opens = [parse(query), bind(portal="c"), parse("SET ROLE mask_nurse"), bind(), execute(), SYNC]
+    with closing(Backend(masked.dsn("mask_pool"))) as pool:
+        told = pool.says([*begins, *opens, execute("c"), SYNC])
+    assert [error_fields(frame)["C"] for frame in told if frame[:1] == b"E"] == ["42501"]
+    record = last(masked.site, kind="refused")
+    assert (record["outcome"], record["statement"]["text"]) == ("42501", "SELECT ssn, upper(name) FROM people WHERE city = ?")
+
+
+def test_so_has_the_record_of_one_whose_rows_the_server_does_not_give(masked: MaskedSite, nurse: Connection) -> None:
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        nurse.execute("SELECT upper(name) FROM people WHERE 1 / (id - id) = 1")
+    record = last(masked.site, kind="execution")
+    assert (record["outcome"], record["statement"]["text"]) == ("22012", "SELECT upper(name) FROM people WHERE ? / (id - id) = ?")

@@ -8,6 +8,8 @@ import dataclasses
 import pglast.parser
 import pytest
 
+from phiproxy.access.rules import Masked
+from phiproxy.access.shows import read_show
 from phiproxy.errors import StatementRefused, SyntaxRefused
 from phiproxy.plan.named_statements import View
 from phiproxy.plan.planner import Planner
@@ -137,6 +139,16 @@ def test_a_parse_in_which_nothing_is_to_be_read_has_one_plan(planner: Planner, t
     assert plan.ordinary
     assert plan.effects == planner.statement(text, (), View(PATH, "clinic")).effects
     assert planner.passing(text, ()) is plan
+
+
+def test_what_begins_a_transaction_needs_no_catalogue() -> None:
+    seen = PROTECTION.as_seen(frozenset({(("public", "patients", "ssn"), Masked(read_show("null")))}))
+    names = frozenset(relation.name for relation in CATALOG.relations)
+    unread = dataclasses.replace(CATALOG, names=names)  # statistics, which are refused to who sees masks, were not asked for
+    assert "pg_stats" in {table.name for table in seen.tables} - names
+    plan = Planner(seen, unread, full_ciphers()).passing(b"BEGIN", ())
+    assert plan is not None
+    assert plan.ordinary
 
 
 @pytest.mark.parametrize("text", [b"BEGIN; COMMIT", b"SELECT ssn FROM patients", b"SET search_path TO a", b"COMMIT PREPARED 'x'"])

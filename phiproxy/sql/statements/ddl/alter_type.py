@@ -75,9 +75,9 @@ def _used(a: Analysis, gone: Collection[str]) -> dict[int, tuple[OwnType, Protec
     types = {t.oid: t for t in catalog.types}
     by_oid: dict[int, tuple[OwnType, ProtectedColumn]] = {}
     for table in a.context.protection.tables:
-        relation = catalog.find(table.schema, table.name)
-        for column in table.columns.values() if relation is not None and types and table.schema not in gone else ():
+        for column in table.columns.values() if table.schema not in gone else ():
             own = types.get((column.type.element or column.type).oid)
+            relation = catalog.find(table.schema, table.name) if own is not None else None
             while own is not None and relation is not None and relation.column(column.name) is not None:
                 by_oid.setdefault(own.oid, (own, column))
                 own = types.get(own.base_oid)
