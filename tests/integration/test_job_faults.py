@@ -258,6 +258,7 @@ def wal_on(mortal: MortalServer, disk: Path) -> Iterator[None]:
     with mortal.server.connect() as conn:
         conn.execute("ALTER SYSTEM SET wal_recycle = off")
         conn.execute("ALTER SYSTEM SET checkpoint_timeout = '1d'")
+        conn.execute("ALTER SYSTEM SET autovacuum = off")  # which writes as much as it likes, into the next segment too
         conn.execute("SELECT pg_reload_conf()")
         conn.execute("SELECT pg_switch_wal()")
         conn.execute("CHECKPOINT")
@@ -275,6 +276,7 @@ def wal_on(mortal: MortalServer, disk: Path) -> Iterator[None]:
         with mortal.server.connect() as conn:
             conn.execute("ALTER SYSTEM RESET wal_recycle")
             conn.execute("ALTER SYSTEM RESET checkpoint_timeout")
+            conn.execute("ALTER SYSTEM RESET autovacuum")
             conn.execute("SELECT pg_reload_conf()")
 
 
