@@ -88,6 +88,8 @@ class Splitting:
         """
         if refusal.sqlstate != StatementRefused.sqlstate or (isinstance(refusal, StatementRefused) and refusal.confirmed):
             return refusal
+        if view.source:
+            return refusal  # a source is the server's alone: it is not split once more
         if self.engine is not None and (statement.kind == "PrepareStmt" or is_execute(statement)):
             named = self._named(statement, text, context, view, waiting and (waiting, refusal))
             return refusal if named is None else HasSplit(*named, whole=whole)
@@ -120,7 +122,7 @@ class Splitting:
             return None
         refusal = StatementRefused("no blind index answers patterns with wildcards here", hint="Index a part of the column.")
         if view.source:
-            return refusal  # a source is the server's alone: it is not split once more
+            return refusal
         found = self.found(refusal, statement, text, context, view, whole=whole)
         return found if isinstance(found, HasSplit) else None
 

@@ -153,3 +153,14 @@ def test_prepare_and_execute(planner: Planner) -> None:
     for refused in (b"EXECUTE q (upper('x'))", b"EXECUTE q", b"EXECUTE q ('x', 'y')"):
         with pytest.raises(StatementRefused):
             planner.statement(refused, (), view)
+
+
+def test_a_source_is_not_split_once_more(planner: Planner) -> None:
+    """What splits of splits would come to: a constant beside something protected is in no source, not even in another's place."""
+    named = "ALL ('{Smith,x,NULL}'::text[])"
+    text = (
+        f"SELECT 1 FROM (SELECT id FROM patients p WHERE p.full_name <> {named}) d"
+        f" CROSS JOIN (SELECT max(upper(o.ssn)) AS x FROM patients o WHERE o.city <> {named}) l"
+    )
+    with pytest.raises(StatementRefused, match="is protected and cannot be used here"):
+        planner.statement(text.encode(), (), VIEW)
