@@ -147,6 +147,25 @@ def test_cursors_and_statements_of_another_role(masked: MaskedSite) -> None:
         pool.execute("ROLLBACK")
 
 
+def test_a_cursor_that_was_rolled_back_is_not_there_for_another_role(masked: MaskedSite) -> None:
+    with masked.as_role("mask_pool") as pool:
+        for execute in (pool.execute, psycopg.ClientCursor(pool).execute):
+            pool.execute("SET ROLE mask_clerk")
+            pool.execute("BEGIN")
+            pool.execute("DECLARE older CURSOR FOR SELECT upper(name) FROM people")
+            pool.execute("SAVEPOINT s")
+            pool.execute("DECLARE c CURSOR FOR SELECT ssn, upper(name) FROM people")
+            assert execute("FETCH c").fetchall() == [(SSN, NAME.upper())]
+            pool.execute("ROLLBACK TO s")
+            pool.execute("SET LOCAL ROLE mask_nurse")
+            for name, error in (("c", psycopg.errors.InvalidCursorName), ("older", psycopg.errors.InsufficientPrivilege)):
+                pool.execute("SAVEPOINT r")
+                with pytest.raises(error):
+                    execute(f"FETCH {name}".encode())
+                pool.execute("ROLLBACK TO r")
+            pool.execute("ROLLBACK")
+
+
 def test_the_record_of_a_portal_that_another_role_executes_has_the_text_of_its_query(masked: MaskedSite) -> None:
     query = "SELECT ssn, upper(name) FROM people WHERE city = 'Turku'"
     begins = [parse("BEGIN"), bind(), execute(), parse("SET ROLE mask_clerk"), bind(), execute(), SYNC]
