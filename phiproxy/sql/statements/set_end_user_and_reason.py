@@ -13,6 +13,8 @@ from phiproxy.effects import PURPOSE, TAKEN, is_purpose, must_be_set
 from phiproxy.errors import StatementRefused
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Edit
+from phiproxy.sql.rewrite.blank_comments import blanked_comments
+from phiproxy.sql.rewrite.common_changes import BlankComments
 from phiproxy.sql.rewrite.draft import Draft
 from phiproxy.sql.rewrite.order_of_rewrites import Step
 from phiproxy.sql.statements.utility import texts
@@ -21,7 +23,10 @@ from phiproxy.sql.text.parse import Node, location, only, strings
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The name becomes its mark: ``SET phiproxy.end_user = 'dr.who'`` is sent as ``SET phiproxy.end_user = 'phi-5d41402a…'``."""
+    """The name becomes its mark: ``SET phiproxy.end_user = 'dr.who'`` is sent as ``SET phiproxy.end_user = 'phi-5d41402a…'``.
+
+    Its span ends where that of the constant does: ``U&'d!0061' UESCAPE '!'``.
+    """
 
     constant: Node
     mark: str
@@ -30,9 +35,9 @@ class Mark:
     def apply(self, draft: Draft) -> Iterator[Edit]:
         """Write the mark over the name."""
         body = self.constant["A_Const"]
-        token = draft.spans.tokens[draft.spans.at(location(body))]
+        start = location(body)
         draft.tree.edit(body)["sval"] = {"sval": self.mark}
-        yield Edit(token.start, token.end, f"'{self.mark}'".encode())
+        yield Edit(start, draft.value_end(start, constant=False), f"'{self.mark}'".encode())
 
 
 def take_said(a: Analysis) -> None:
@@ -75,6 +80,13 @@ def _take(a: Analysis, setting: str, constant: Node) -> None:
     a.answer.cacheable = False
     if mark is not None:
         a.rewrites.add(Mark(constant, mark))
+    _blank_comments(a, setting)
+
+
+def _blank_comments(a: Analysis, setting: str) -> None:
+    """Leave nothing of comments that may say again what the proxy has taken."""
+    if setting != PURPOSE and (blanks := blanked_comments(a.scan, a.answer.room, (), (), bound=True)):
+        a.rewrites.add(BlankComments(blanks))
 
 
 # -- set_config ----------------------------------------------------------------------------------------------------------------
@@ -108,6 +120,7 @@ def _take_call(a: Analysis, call: Node) -> bool:
     if kind == "ParamRef":
         a.answer.effects.given = setting, body.get("number", 0)
         a.answer.cacheable = False
+        _blank_comments(a, setting)
     elif kind == "A_Const" and "sval" in body:
         _take(a, setting, bare)
     elif kind != "A_Const" or "isnull" not in body:  # NULL is as RESET

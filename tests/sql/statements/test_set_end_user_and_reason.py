@@ -80,6 +80,41 @@ def test_a_purpose_is_a_code_and_stays_as_it_is() -> None:
         planned("SET phiproxy.purpose = 7")
 
 
+@pytest.mark.parametrize(
+    "constant",
+    ["U&'d!0072.w!0068o' UESCAPE '!'", "u&'dr.w\\0068o'", "U&'dr.w!0068o' /* dr.who */ UESCAPE '!'", "'dr.' -- dr.who\n 'who'",
+     "E'dr\\x2ewho'", "$$dr.who$$", "$a$dr.who$a$"],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["SET phiproxy.end_user = {}", "SELECT set_config('phiproxy.end_user', {}, false)"])
+def test_in_whatever_way_the_string_is_written(form: str, constant: str) -> None:
+    plan, effects = planned(form.format(constant))
+    assert plan.render(None)[0] == form.format(f"'{WHO}'").encode()  # type: ignore[arg-type]
+    assert effects.end_user == (WHO, "dr.who")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/* dr.who */ SET phiproxy.end_user = 'dr.who'",
+        "SET /* dr.who */ phiproxy.end_user = 'dr.who' -- dr.who",
+        "SET phiproxy.end_user /*application='dr.who'*/ = 'dr.who' /*+ SeqScan(dr.who) */",
+        "SET phiproxy.reason = 'dr.who' -- dr.who",
+        "SELECT set_config('phiproxy.end_user', /* dr.who */ 'dr.who', true)",
+        "SELECT set_config('phiproxy.end_user', $1, true) -- dr.who",
+        "BEGIN; -- dr.who\nSET LOCAL phiproxy.end_user = 'dr.who'; /* dr.who */ SELECT 1 -- dr.who",
+    ],
+)
+def test_what_a_comment_repeats_is_not_sent(text: str) -> None:
+    prepared = "$1" in text
+    sent = fresh().statement(text.encode(), (), VIEW).sql if prepared else planned(text)[0].render(None)[0]  # type: ignore[arg-type]
+    assert b"dr.who" not in sent
+    assert len(sent.split()) >= 4
+
+
+def test_beside_a_purpose_comments_stay() -> None:
+    assert planned("SET phiproxy.purpose = 'TREAT' -- of Monday")[0].identity
+
+
 OTHER_WAYS = [
     "RESET phiproxy.end_user", "SET phiproxy.end_user TO DEFAULT", "SELECT set_config('phiproxy.end_user', NULL, true)",
     "DISCARD ALL",
