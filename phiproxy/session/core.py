@@ -323,7 +323,7 @@ class Session(State):
             if transaction_catalog.ask_when_idle(self):
                 raise Later from None
             refuse(self, tag, data, start, end, catalog_unknown(needed.position))
-        except (RenewalNeeded, PathNeeded) as needed:
+        except (RenewalNeeded, PathNeeded, current_access_and_expiry.PortalNeeded) as needed:
             unmet = self._see_to(needed)
             if unmet is None:
                 raise Later from None
@@ -336,8 +336,11 @@ class Session(State):
             return True
         return False
 
-    def _see_to(self, needed: RenewalNeeded | PathNeeded) -> PhiproxyError | None:
+    def _see_to(self, needed: RenewalNeeded | PathNeeded | current_access_and_expiry.PortalNeeded) -> PhiproxyError | None:
         """Ask the server for what a message needs, which is taken again then; returns what is said where that cannot be done."""
+        if isinstance(needed, current_access_and_expiry.PortalNeeded):
+            asked = current_access_and_expiry.ask_portal_when_idle(self, needed)
+            return None if asked else current_access_and_expiry.OtherRole()
         if isinstance(needed, RenewalNeeded):
             return None if renew_when_idle(self, needed) else must_not_change()
         if self.ask_path_when_idle(of_styles=needed.of_styles):

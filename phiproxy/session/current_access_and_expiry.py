@@ -9,16 +9,36 @@ clients say of it is ``end_user_and_break_glass``. A token whose time is over en
 import math
 
 from phiproxy.errors import PathNeeded, StatementRefused
+from phiproxy.session.client_encoding import writable
 from phiproxy.session.state import State
 from phiproxy.session.state_parts import Acting, EndUser
 from phiproxy.session.statements_and_portals import Portal
+from phiproxy.session.substitutes_and_questions import FLUSH, own_query, waits_in_group
+from phiproxy.wire.fields import Bind
+from phiproxy.wire.messages import SYNC
 
 NOBODY = EndUser("")
 UNPROVEN = EndUser("", until=-math.inf)
 
 
+_PORTAL = b"SELECT name FROM pg_catalog.pg_cursors WHERE name OPERATOR(pg_catalog.=) $1::pg_catalog.text"
+
+
 class OtherRole(StatementRefused, sqlstate="42501", anchor="err-masked"):
     """A cursor or portal is read by a role that does not see what the one saw that has opened it (42501)."""
+
+    def __init__(self) -> None:
+        why = "this cursor was opened by a role that sees other columns, or under other rules"
+        super().__init__(why, hint="Open it anew as this role.")
+
+
+class PortalNeeded(Exception):
+    """Before a portal or cursor is refused, the server is asked whether it is there: with ROLLBACK TO those declared behind go."""
+
+    def __init__(self, name: bytes, portal: Portal) -> None:
+        super().__init__("it must be known whether a portal is there")
+        self.name = name
+        self.portal = portal
 
 
 def see(session: State) -> None:
@@ -62,13 +82,38 @@ def check_told(session: State, text: bytes) -> None:
             raise PathNeeded(planner.place(text))
 
 
-def check_portal(session: State, portal: Portal) -> None:
-    """Refuse a portal or cursor that was opened by somebody who sees something else; PathNeeded where it is not known who acts."""
+def check_portal(session: State, name: bytes, portal: Portal) -> None:
+    """Refuse a portal or cursor that was opened by somebody who sees something else.
+
+    PathNeeded where it is not known who acts, PortalNeeded where it is not known whether it is there.
+    """
     if session.base is None or session.base.access is None:
         return
     if session.sure_path is None:
         raise PathNeeded
-    if portal.seen_by is not session.database:
-        raise OtherRole(
-            "this cursor was opened by a role that sees other columns, or under other rules", hint="Open it anew as this role."
-        )
+    if portal.seen_by is session.database:
+        return
+    if not portal.found:
+        raise PortalNeeded(name, portal)
+    portal.found = False
+    raise OtherRole
+
+
+def ask_portal_when_idle(session: State, needed: PortalNeeded) -> bool:
+    """Ask whether a portal is there once nothing is in flight; False where that cannot be done."""
+    idle = session.pipeline.front() is None
+    if session.pipeline.skipping or (idle and session.status == b"E"):
+        return False
+    if not waits_in_group(session) and idle:
+        in_group = session.groups.is_open
+        given = Bind(b"", b"", (), [writable(session, needed.name)], ())
+        question = own_query(_PORTAL, FLUSH if in_group else SYNC, given=given)
+        session.internal(question, lambda ok, rows: _portal_told(session, needed, there=bool(rows) or not ok), in_group=in_group)
+    return True
+
+
+def _portal_told(session: State, needed: PortalNeeded, *, there: bool) -> None:
+    session.blocked = False
+    needed.portal.found = there
+    if not there:
+        session.names.forget_portal(needed.name)

@@ -218,7 +218,7 @@ def execute(session: State, data: bytes, start: int, end: int) -> None:
         end_user_and_break_glass.check_said(session, portal.plan.effects)
         if portal.plan.touches:
             audited_executions.check_recordable(session)
-            current_access_and_expiry.check_portal(session, portal)
+            current_access_and_expiry.check_portal(session, name, portal)
         if split_statements.executes(session, name, portal, limit):
             return
     first = session.groups.executes == 0

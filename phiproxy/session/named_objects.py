@@ -63,7 +63,7 @@ class KnownNamesOf:
                 "the portal of a statement of which a part is computed over opened rows is not read by FETCH",
                 hint="Execute the portal, or DECLARE a cursor for the query.",
             )
-        check_portal(self._session, portal)
+        check_portal(self._session, key, portal)
         columns = portal.plan.columns
         return None if columns is None else Columns(columns.reveals, with_values(columns.about, portal.about))
 

@@ -322,7 +322,7 @@ def _check_columns(sent: Bind, description: Description | None) -> None:
 
 def fetch(session: State, name: bytes, portal: Portal, cursor: Portal, limit: int) -> None:
     """Execute of FETCH or MOVE: the server says whether the cursor is there, then the engine reads from it; Later."""
-    check_portal(session, cursor)
+    check_portal(session, (portal.plan.effects.fetches or "").encode(), cursor)
     await_turn(session)
     plan, given = cursor.cursor, portal.given
     assert isinstance(plan, SplitPlan)

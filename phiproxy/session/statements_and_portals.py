@@ -78,6 +78,8 @@ class Portal:
     holds: bool = False
     seen_by: object = None
     about: tuple[Noted, ...] = ()
+    # The server has just said that it is there.
+    found: bool = False
     # Of a split statement: what was given for it; what stands for its session of the engine while that is suspended; whether all
     # was shown. Of a FETCH from a cursor over one: whether the engine has begun with it.
     given: Given | None = None

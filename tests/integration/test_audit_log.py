@@ -256,6 +256,32 @@ def test_the_end_user_behind_a_pool_is_recorded_and_follows_the_transaction(site
     assert b"from-the-start" not in site.tap.upstream_bytes()
 
 
+def test_the_end_user_follows_savepoints(site: Site, conn: Connection) -> None:
+    def seen(*statements: str) -> str | None:
+        for statement in statements:
+            conn.execute(statement.encode())
+        conn.execute("SELECT ssn FROM public.patients")
+        return user(site)
+
+    assert seen("SET phiproxy.end_user = 'one'", "BEGIN", "SAVEPOINT a", "SET LOCAL phiproxy.end_user = 'two'") == "two"
+    assert seen("SAVEPOINT b", "SET LOCAL phiproxy.end_user = 'three'") == "three"
+    assert seen("ROLLBACK TO b") == "two"
+    assert seen("SET phiproxy.end_user = 'four'", "RELEASE b") == "four"
+    assert seen("ROLLBACK TO a") == "one"
+    assert seen("SET LOCAL phiproxy.end_user = 'five'", "RELEASE a") == "five"
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        seen("SAVEPOINT a", "SET LOCAL phiproxy.end_user = 'six'", "SELECT 1 / 0")
+    assert seen("ROLLBACK TO a") == "five"
+    assert seen("COMMIT") == "one"
+    assert seen("BEGIN", "SET phiproxy.end_user = 'seven'", "ROLLBACK") == "one"
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        psycopg.ClientCursor(conn).execute("SET phiproxy.end_user = 'eight'; SELECT 1 / 0")
+    assert seen() == "one"
+    assert seen("SET LOCAL phiproxy.end_user = 'nine'") == "one"  # outside of a transaction it does nothing
+    assert seen("RESET ALL") is None
+    assert seen("SET phiproxy.end_user = 'ten'", "DISCARD ALL") is None
+
+
 def test_logins_are_recorded_also_those_that_fail(site: Site) -> None:
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(site.proxy.dsn(site.sealed, site.role, "wrong"))

@@ -6,15 +6,19 @@ import datetime as dt
 import json
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
 
+from tests.harness.backend import Backend
 from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.integration.masked_site import Connection, MaskedSite, open_masked_site
+from tests.session import frames
+from tests.session.frames import SYNC
 
 SSN, NAME, BORN, EMAIL, ZIP = "078-05-1120", "Jane Zorkendorfer", "1961-04-17", "jane@zork.example", "90210"
 ROW = (1, "M-0000001", SSN, NAME, BORN, EMAIL, ZIP, 97, "Turku")
@@ -482,6 +486,49 @@ def test_a_cursor_opened_by_another_role(masked: MaskedSite) -> None:
         with pool.transaction():
             pool.execute("DECLARE c CURSOR FOR SELECT ssn FROM people")
             assert pool.execute("FETCH c").fetchall() == [(MASKED,)]
+
+
+@pytest.mark.parametrize("hold", ["", "WITH HOLD"])
+def test_a_cursor_that_was_rolled_back_is_not_there_for_another_role(masked: MaskedSite, hold: str) -> None:
+    """As PostgreSQL says it: 34000, where it is gone with its savepoint; one that is older is there still, and refused."""
+    with masked.as_role("mask_pool") as pool:
+        for execute in (pool.execute, psycopg.ClientCursor(pool).execute):
+            pool.execute("SET ROLE mask_clerk")
+            pool.execute("BEGIN")
+            pool.execute(f"DECLARE \"o'lder\" CURSOR {hold} FOR SELECT ssn FROM people".encode())
+            pool.execute("SAVEPOINT s")
+            pool.execute(f"DECLARE c CURSOR {hold} FOR SELECT ssn FROM people".encode())
+            assert execute("FETCH c").fetchall() == [(SSN,)]
+            pool.execute("ROLLBACK TO s")
+            pool.execute("SET LOCAL ROLE mask_nurse")
+            for fetch in ("FETCH c", "MOVE c", "FETCH ALL FROM c"):
+                pool.execute("SAVEPOINT r")
+                with pytest.raises(psycopg.errors.InvalidCursorName, match='cursor "c" does not exist'):
+                    execute(fetch)
+                pool.execute("ROLLBACK TO r")
+            for _ in range(2):
+                pool.execute("SAVEPOINT r")
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    execute('FETCH "o\'lder"')
+                with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+                    execute("FETCH c")
+                pool.execute("ROLLBACK TO r")
+            pool.execute("SET LOCAL ROLE mask_clerk")
+            assert execute('FETCH "o\'lder"').fetchall() == [(SSN,)]
+            pool.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_so_is_a_portal_of_the_protocol(masked: MaskedSite, gone: bool) -> None:
+    def run(text: str) -> list[bytes]:
+        return [frames.parse(text), frames.bind(), frames.execute()]
+
+    opens = frames.parse("SELECT ssn FROM public.people"), frames.bind(portal="p")
+    opened = [*opens, *run("ROLLBACK TO s" if gone else "SELECT 1")]
+    with closing(Backend(masked.dsn("mask_pool"))) as pool:
+        says = [*run("BEGIN"), *run("SET ROLE mask_clerk"), *run("SAVEPOINT s"), SYNC, *opened, *run("SET ROLE mask_nurse"), SYNC]
+        told = pool.says([*says, frames.execute("p"), SYNC])
+    assert [frames.error_fields(frame)["C"] for frame in told if frame[:1] == b"E"] == ["34000" if gone else "42501"]
 
 
 def test_behind_set_role_in_one_string_or_pipeline(masked: MaskedSite) -> None:

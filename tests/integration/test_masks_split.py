@@ -147,6 +147,71 @@ def test_cursors_and_statements_of_another_role(masked: MaskedSite) -> None:
         pool.execute("ROLLBACK")
 
 
+def test_a_cursor_that_was_rolled_back_is_not_there_for_another_role(masked: MaskedSite) -> None:
+    with masked.as_role("mask_pool") as pool:
+        for execute in (pool.execute, psycopg.ClientCursor(pool).execute):
+            pool.execute("SET ROLE mask_clerk")
+            pool.execute("BEGIN")
+            pool.execute("DECLARE older CURSOR FOR SELECT upper(name) FROM people")
+            pool.execute("SAVEPOINT s")
+            pool.execute("DECLARE c CURSOR FOR SELECT ssn, upper(name) FROM people")
+            assert execute("FETCH c").fetchall() == [(SSN, NAME.upper())]
+            pool.execute("ROLLBACK TO s")
+            pool.execute("SET LOCAL ROLE mask_nurse")
+            for name, error in (("c", psycopg.errors.InvalidCursorName), ("older", psycopg.errors.InsufficientPrivilege)):
+                pool.execute("SAVEPOINT r")
+                with pytest.raises(error):
+                    execute(f"FETCH {name}".encode())
+                pool.execute("ROLLBACK TO r")
+            pool.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize("form", ["text", "csv", "binary"])
+def test_a_copy_shows_masks_beside_what_is_computed(nurse: Connection, form: str) -> None:
+    with nurse.cursor().copy(f"COPY (SELECT ssn, upper(name), born FROM people) TO STDOUT (FORMAT {form})".encode()) as copy:
+        copy.set_types(["text", "text", "date"])
+        (row,) = copy.rows() if form != "csv" else [tuple(b"".join(copy).decode().strip().split(","))]
+    assert [str(value) for value in row] == [MASKED, NAME.upper(), "1961-01-01"]
+
+
+@pytest.mark.parametrize("forgets", ["RESET ALL", "DEALLOCATE ALL", "DISCARD PLANS", "DISCARD TEMP", "DISCARD SEQUENCES"])
+def test_what_a_session_forgets_while_a_cursor_is_open(masked: MaskedSite, forgets: str) -> None:
+    """A cursor goes on, as in PostgreSQL; it was opened by this role, which stays."""
+    with masked.as_role("mask_nurse") as nurse:
+        nurse.execute("PREPARE p AS SELECT ssn, upper(name) FROM people")
+        nurse.execute("BEGIN")
+        nurse.execute("DECLARE c CURSOR FOR SELECT ssn, upper(name) FROM people, generate_series(1, 3)")
+        assert nurse.execute("FETCH c").fetchall() == [(MASKED, NAME.upper())]
+        nurse.execute(forgets.encode())
+        assert nurse.execute("FETCH c").fetchall() == [(MASKED, NAME.upper())]
+        nurse.execute("SAVEPOINT s")
+        with pytest.raises(psycopg.errors.ActiveSqlTransaction):
+            nurse.execute("DISCARD ALL")
+        nurse.execute("ROLLBACK TO s")
+        assert nurse.execute("FETCH c").fetchall() == [(MASKED, NAME.upper())]
+        if forgets == "DEALLOCATE ALL":
+            with pytest.raises(psycopg.errors.InvalidSqlStatementName):
+                nurse.execute("EXECUTE p")
+        else:
+            assert nurse.execute("EXECUTE p").fetchall() == [(MASKED, NAME.upper())]
+        nurse.execute("ROLLBACK")
+
+
+def test_what_is_reset_shows_the_cursor_to_the_role_that_then_is(masked: MaskedSite) -> None:
+    """RESET ALL does not reset the role, DISCARD ALL does; a cursor WITH HOLD goes with it."""
+    with masked.as_role("mask_pool") as pool:
+        pool.execute("SET ROLE mask_clerk")
+        with pool.transaction():
+            pool.execute("DECLARE h CURSOR WITH HOLD FOR SELECT ssn, upper(name) FROM people, generate_series(1, 3)")
+        pool.execute("RESET ALL")
+        assert pool.execute("FETCH h").fetchall() == [(SSN, NAME.upper())]
+        pool.execute("DISCARD ALL")
+        with pytest.raises(psycopg.errors.InvalidCursorName):
+            pool.execute("FETCH h")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            pool.execute("SELECT ssn, upper(name) FROM people")
+
+
 def test_the_record_of_a_portal_that_another_role_executes_has_the_text_of_its_query(masked: MaskedSite) -> None:
     query = "SELECT ssn, upper(name) FROM people WHERE city = 'Turku'"
     begins = [parse("BEGIN"), bind(), execute(), parse("SET ROLE mask_clerk"), bind(), execute(), SYNC]

@@ -33,8 +33,8 @@ def blanked_comments(
 
 
 def blank_others(scan: Scan, answers: Sequence[Answered]) -> None:
-    """Blank what is left of the comments of a string of which one statement, at least, touches something protected."""
-    if len(answers) < 2 or not any(m.touches for m in answers) or not scan.comments:
+    """Blank what is left of the comments of a string in which something protected is touched, or it is said who acts."""
+    if len(answers) < 2 or not scan.comments or not any(m.touches or m.effects.end_user or m.effects.reason for m in answers):
         return
     blanks = [Edit(c.start, c.end, blank(scan.text[c.start : c.end])) for c in scan.comments]
     edits = [e for m in answers for e in m.edits]

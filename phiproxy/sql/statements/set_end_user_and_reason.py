@@ -11,8 +11,11 @@ from typing import ClassVar, Final
 
 from phiproxy.effects import PURPOSE, TAKEN, is_purpose, must_be_set
 from phiproxy.errors import StatementRefused
+from phiproxy.policy.catalog import ANYTHING
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Edit
+from phiproxy.sql.rewrite.blank_comments import blanked_comments
+from phiproxy.sql.rewrite.common_changes import BlankComments
 from phiproxy.sql.rewrite.draft import Draft
 from phiproxy.sql.rewrite.order_of_rewrites import Step
 from phiproxy.sql.statements.utility import texts
@@ -21,7 +24,10 @@ from phiproxy.sql.text.parse import Node, location, only, strings
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The name becomes its mark: ``SET phiproxy.end_user = 'dr.who'`` is sent as ``SET phiproxy.end_user = 'phi-5d41402a…'``."""
+    """The name becomes its mark: ``SET phiproxy.end_user = 'dr.who'`` is sent as ``SET phiproxy.end_user = 'phi-5d41402a…'``.
+
+    Its span ends where that of the constant does: ``U&'d!0061' UESCAPE '!'``.
+    """
 
     constant: Node
     mark: str
@@ -30,9 +36,9 @@ class Mark:
     def apply(self, draft: Draft) -> Iterator[Edit]:
         """Write the mark over the name."""
         body = self.constant["A_Const"]
-        token = draft.spans.tokens[draft.spans.at(location(body))]
+        start = location(body)
         draft.tree.edit(body)["sval"] = {"sval": self.mark}
-        yield Edit(token.start, token.end, f"'{self.mark}'".encode())
+        yield Edit(start, draft.value_end(start, constant=False), f"'{self.mark}'".encode())
 
 
 def take_said(a: Analysis) -> None:
@@ -75,6 +81,13 @@ def _take(a: Analysis, setting: str, constant: Node) -> None:
     a.answer.cacheable = False
     if mark is not None:
         a.rewrites.add(Mark(constant, mark))
+    _blank_comments(a, setting)
+
+
+def _blank_comments(a: Analysis, setting: str) -> None:
+    """Leave nothing of comments that may say again what the proxy has taken."""
+    if setting != PURPOSE and (blanks := blanked_comments(a.scan, a.answer.room, (), (), bound=True)):
+        a.rewrites.add(BlankComments(blanks))
 
 
 # -- set_config ----------------------------------------------------------------------------------------------------------------
@@ -108,6 +121,7 @@ def _take_call(a: Analysis, call: Node) -> bool:
     if kind == "ParamRef":
         a.answer.effects.given = setting, body.get("number", 0)
         a.answer.cacheable = False
+        _blank_comments(a, setting)
     elif kind == "A_Const" and "sval" in body:
         _take(a, setting, bare)
     elif kind != "A_Const" or "isnull" not in body:  # NULL is as RESET
@@ -145,6 +159,10 @@ _KEEPS: Final = frozenset({"VAR_SET_VALUE", "VAR_SET_CURRENT"})
 _NAMED: Final = re.compile(r"(phiproxy)\"?\s*\.\s*\"?(end_user|reason|purpose)\b", re.IGNORECASE)
 _READ: Final = re.compile(r"\bcurrent_setting\s*\(\s*E?'+phiproxy\.\w+", re.IGNORECASE)
 _CODE: Final = frozenset({"DoStmt", "CreateFunctionStmt"})
+_OF_TEXT: Final = frozenset(
+    {"concat", "concat_ws", "count", "format", "left", "length", "lower", "quote_literal", "replace", "right", "strpos", "upper"}
+)
+_READ_OR_WRITTEN: Final = frozenset({"SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
 
 
 def _check_others(a: Analysis, kind: str, body: Node) -> None:
@@ -155,11 +173,21 @@ def _check_others(a: Analysis, kind: str, body: Node) -> None:
 
     DO $$ BEGIN PERFORM set_config('phiproxy.end_user', 'dr.who', false); END $$
     → refused 0A000
+
+    CREATE TRIGGER t BEFORE INSERT ON log FOR EACH ROW EXECUTE FUNCTION says('phiproxy.end_user', 'dr.who')
+    → refused 0A000
+
+    SELECT format('SET %I', 'phiproxy.end_user')
+    → unchanged
     """
-    for text in texts(body) if kind in _CODE else ():
+    said = body.get("args", ()) if kind == "CreateTrigStmt" else (body,) if kind in _CODE else ()
+    for text in (text for node in said for text in texts(node)):
         if (setting := _given_in(text)) is not None:
             raise _refusal(a, setting, body)
+    only_text = kind in _READ_OR_WRITTEN and _calls_only_functions_of_text(a)
     for message in a.whole():
+        if only_text and "funcname" in message:
+            continue
         if "funcname" in message and "args" in message and message["args"].__class__ is list:
             _check_call(a, kind, message)
         elif "params" in message and "name" in message:  # EXECUTE
@@ -170,6 +198,13 @@ def _check_others(a: Analysis, kind: str, body: Node) -> None:
             named = next((one.lower() for one in texts(body) if one.lower() in TAKEN), None)
             if named is not None:
                 raise _refusal(a, named, message["relation"])
+
+
+def _calls_only_functions_of_text(a: Analysis) -> bool:
+    """Tell whether a statement calls nothing but functions of the server's that make a text of others: to them a name is one."""
+    called = [strings(m["funcname"]) for m in a.whole() if "funcname" in m]
+    own = all(name[-1] in _OF_TEXT and (len(name) == 1 or name[0] == "pg_catalog") for name in called)
+    return own and a.context.catalog.setters.isdisjoint((ANYTHING, *(name[-1] for name in called)))
 
 
 def _given_in(text: str) -> str | None:

@@ -11,6 +11,7 @@ from phiproxy.effects import Effects, mark_of
 from phiproxy.errors import StatementRefused
 from phiproxy.plan.planner import Planner
 from phiproxy.plan.statement_plan import ScriptPlan
+from phiproxy.policy.catalog import ANYTHING
 from tests.clinic_model import CATALOG, PROTECTION
 from tests.plan.rings import full_ciphers
 from tests.plan.test_templates import VIEW, fresh
@@ -80,6 +81,41 @@ def test_a_purpose_is_a_code_and_stays_as_it_is() -> None:
         planned("SET phiproxy.purpose = 7")
 
 
+@pytest.mark.parametrize(
+    "constant",
+    ["U&'d!0072.w!0068o' UESCAPE '!'", "u&'dr.w\\0068o'", "U&'dr.w!0068o' /* dr.who */ UESCAPE '!'", "'dr.' -- dr.who\n 'who'",
+     "E'dr\\x2ewho'", "$$dr.who$$", "$a$dr.who$a$"],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["SET phiproxy.end_user = {}", "SELECT set_config('phiproxy.end_user', {}, false)"])
+def test_in_whatever_way_the_string_is_written(form: str, constant: str) -> None:
+    plan, effects = planned(form.format(constant))
+    assert plan.render(None)[0] == form.format(f"'{WHO}'").encode()  # type: ignore[arg-type]
+    assert effects.end_user == (WHO, "dr.who")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/* dr.who */ SET phiproxy.end_user = 'dr.who'",
+        "SET /* dr.who */ phiproxy.end_user = 'dr.who' -- dr.who",
+        "SET phiproxy.end_user /*application='dr.who'*/ = 'dr.who' /*+ SeqScan(dr.who) */",
+        "SET phiproxy.reason = 'dr.who' -- dr.who",
+        "SELECT set_config('phiproxy.end_user', /* dr.who */ 'dr.who', true)",
+        "SELECT set_config('phiproxy.end_user', $1, true) -- dr.who",
+        "BEGIN; -- dr.who\nSET LOCAL phiproxy.end_user = 'dr.who'; /* dr.who */ SELECT 1 -- dr.who",
+    ],
+)
+def test_what_a_comment_repeats_is_not_sent(text: str) -> None:
+    prepared = "$1" in text
+    sent = fresh().statement(text.encode(), (), VIEW).sql if prepared else planned(text)[0].render(None)[0]  # type: ignore[arg-type]
+    assert b"dr.who" not in sent
+    assert len(sent.split()) >= 4
+
+
+def test_beside_a_purpose_comments_stay() -> None:
+    assert planned("SET phiproxy.purpose = 'TREAT' -- of Monday")[0].identity
+
+
 OTHER_WAYS = [
     "RESET phiproxy.end_user", "SET phiproxy.end_user TO DEFAULT", "SELECT set_config('phiproxy.end_user', NULL, true)",
     "DISCARD ALL",
@@ -140,7 +176,16 @@ PAST_THE_PROXY = [
     "SELECT set_config(U&'phiproxy\\002eend_user', 'x', false), 2",
     "SELECT set_config(lower('PHIPROXY.END_USER'), 'x', false)",
     "SELECT set_config(setting_name => 'phiproxy.end_user', new_value => 'x', is_local => false)",
-    "SELECT format('phiproxy.end_user', 'x')",
+    "SELECT format('phiproxy.end_user', current_database())",
+    "SELECT public.format('phiproxy.end_user', 'x')",
+    "SELECT set_config(format('phiproxy.end_user'), 'x', false)",
+    "CREATE TRIGGER t BEFORE INSERT ON log FOR EACH ROW EXECUTE FUNCTION says('PhiProxy.end_user', 'x')",
+    "CREATE TRIGGER t BEFORE INSERT ON log FOR EACH ROW EXECUTE FUNCTION says('SET phiproxy.reason = 1')",
+    "ALTER ROLE ALL SET phiproxy.end_user = 'x'",
+    "ALTER ROUTINE f() SET phiproxy.end_user = 'x'",
+    "CREATE PROCEDURE f() LANGUAGE plpgsql AS 'BEGIN SET LOCAL phiproxy.end_user = 1; END'",
+    "CREATE MATERIALIZED VIEW v AS SELECT set_config('phiproxy.end_user', 'x', false)",
+    "CREATE INDEX i ON log ((set_config('phiproxy.end_user', msg, false)))",
     "CALL my_set('phiproxy.reason', 'x')",
     "SELECT query_to_xml('SELECT set_config(''phiproxy.end_user'', ''x'', false)', true, false, '')",
     "INSERT INTO log (msg) VALUES (set_config('phiproxy.end_user', 'x', false))",
@@ -188,6 +233,9 @@ def test_every_other_way_is_refused(text: str) -> None:
         "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT current_setting(''phiproxy.end_user'', true)'",
         "DO $$ BEGIN INSERT INTO log (msg) VALUES (current_setting('phiproxy.end_user')); END $$",
         "INSERT INTO log (msg) VALUES ('phiproxy.end_user')",
+        "SELECT format('phiproxy.end_user', 'x')",
+        "INSERT INTO log (msg) SELECT upper(msg) || pg_catalog.lower('phiproxy.end_user') FROM log",
+        "CREATE TRIGGER t BEFORE INSERT ON log FOR EACH ROW EXECUTE FUNCTION says('end_user')",
         "ALTER ROLE app RESET phiproxy.end_user",
         "ALTER ROLE app SET phiproxy.end_user TO DEFAULT",
         "ALTER ROLE app SET phiproxy.purpose = 'TREAT'",
@@ -196,6 +244,13 @@ def test_every_other_way_is_refused(text: str) -> None:
 )
 def test_what_reads_or_ends_it_passes(text: str) -> None:
     assert fresh().script(text.encode(), VIEW).identity
+
+
+def test_a_function_of_text_that_somebody_has_made_may_set_it() -> None:
+    for setters in ({"format"}, {ANYTHING}):
+        planner = Planner(PROTECTION, dataclasses.replace(CATALOG, setters=frozenset(setters)), full_ciphers())
+        with pytest.raises(StatementRefused, match="is taken by the proxy"):
+            planner.script(b"SELECT format('phiproxy.end_user', 'x')", VIEW)
 
 
 def test_where_there_are_rules_no_name_is_computed() -> None:
