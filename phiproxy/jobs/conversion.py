@@ -8,9 +8,9 @@ import psycopg
 
 from phiproxy.crypto.envelope import OVERHEAD, SLOT_LENGTH
 from phiproxy.index.collations import needs_characters
-from phiproxy.jobs.column_privileges import privileges_and_comment
+from phiproxy.jobs.column_privileges import privileges_and_comment, storage_of
 from phiproxy.jobs.converted_foreign_keys import GeneratedTags, StoredKey, keys_over, plain_keys, sealed_keys, secured_tags
-from phiproxy.jobs.converted_indexes import OF_TAGS, ConvertedIndex, indexes_over, plain_indexes, tag_indexes
+from phiproxy.jobs.converted_indexes import ConvertedIndex, indexes_over, plain_indexes, tag_indexes, told_of_index
 from phiproxy.jobs.dependent_others import converted_others, others_over
 from phiproxy.jobs.dependent_views import converted_views, views_over
 from phiproxy.jobs.dependents import Dependent, definitions_over, refusals
@@ -25,10 +25,9 @@ from phiproxy.policy.bind import bind
 from phiproxy.policy.catalog import Catalog, Relation
 from phiproxy.policy.column_order import collation_of
 from phiproxy.policy.column_states import as_if_sealed, column_states
-from phiproxy.policy.identifiers import quote_ident, shown_expression, yaml_text
+from phiproxy.policy.identifiers import quote_ident, yaml_text
 from phiproxy.policy.model import Policy
-from phiproxy.policy.physical_columns import hidden_name, is_hidden, shadow_name, tag
-from phiproxy.policy.physical_documents import indexable
+from phiproxy.policy.physical_columns import hidden_name, is_hidden, shadow_name
 from phiproxy.policy.plaintext_guards import guard_name
 from phiproxy.policy.protection import ColumnName, ProtectedColumn, Protection
 from phiproxy.policy.registry_layout import Layout, column_of
@@ -452,11 +451,12 @@ async def _look_at(looking: _Looking, name: TableName, columns: list[ProtectedCo
             notes += [f"{'.'.join(name)} is sealed in the documents of {column.label}" for name in converted[-1].sealed_names]
             notes += [f"{'.'.join(name)} is opened in the documents of {column.label}" for name in converted[-1].opened_names]
         notes += [f"{column.label}: {text}" for text in converted[-1].same if text.startswith("GRANT")]
+        notes += [told for part in family for told in await storage_of(conn, part, column.name)] if source is None else []
     looking.dependents += await definitions_over(conn, family, [column.name for column in columns])
     expressions = {c.identity: c.expressions for c in looking.policy.columns_and_fields()}
     resealed = {c.column.name: c.source for c in converted if c.source is not None}
     indexes = await tag_indexes(conn, family, columns, expressions, looking.converter, obstacles, resealed)
-    notes += [_told_of_index(index, columns) for index in indexes[name]]
+    notes += [told_of_index(index, columns) for index in indexes[name]]
     members = {part.name: catalog.by_name[part.name] for part in family}
     orders = {n: tuple(c.name for c in r.columns if not is_hidden(c.name)) for n, r in members.items()}
     guards = {n: tuple(c for c, _ in r.guards) for n, r in members.items()}
@@ -475,19 +475,6 @@ def _key_names(tables: Iterable[ConvertedTable]) -> dict[TableName, set[str]]:
 
 def _columns_of_parts(tables: Iterable[ConvertedTable]) -> list[tuple[Part, list[str]]]:
     return [(part, [c.column.name for c in table.columns]) for table in tables for part in table.family]
-
-
-def _told_of_index(index: ConvertedIndex, columns: Iterable[ProtectedColumn]) -> str:
-    what = "unique index" if index.unique else "index"
-    tags = ", ".join(
-        shown_expression(slot.expression, each.name + each.path)
-        for column in columns
-        for each in indexable(column)
-        for slot in each.slots
-        if tag(each, slot) in index.definition
-    )
-    instead = ", in place of that on plain values" if index.replaces is not None and not index.name.startswith(OF_TAGS) else ""
-    return f"{what} {index.name} on the tags of {tags}{instead}"
 
 
 async def _of_parts(conn: Connection, family: list[Part]) -> list[str]:
