@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from phiproxy.database_keys import keks_of
-from phiproxy.errors import ConfigError, NotAuthentic, ProviderDenied, ProviderMisconfigured
+from phiproxy.errors import ConfigError, NotAuthentic, PhiproxyError, ProviderDenied, ProviderMisconfigured
 from phiproxy.keys import open_provider
 from phiproxy.keys.fips import require_fips
 from phiproxy.keys.layout_rows import read_layout
 from phiproxy.keys.open_registry import trusted
 from phiproxy.keys.registry import Registry
-from phiproxy.keys.registry_locks import be_patient
+from phiproxy.keys.registry_locks import be_patient, holders, is_of_lock
 from phiproxy.keys.tenant_keks import Kek
 from phiproxy.net.catalog_reader import read_catalog
 from phiproxy.net.service_login import connect_service, service_pool
@@ -120,6 +120,31 @@ async def database(settings: Settings, policy: Policy) -> AsyncIterator[Connecti
             yield conn
         except psycopg.Error as error:
             raise ConfigError(database_error(policy.database, error)) from None
+
+
+@asynccontextmanager
+async def locks_told(settings: Settings, policy: Policy, hint: str) -> AsyncIterator[None]:
+    """Have a lock that was waited for in vain be told with whose it is, where it is one on the registry: ConfigError."""
+    try:
+        yield
+    except (psycopg.Error, PhiproxyError) as error:
+        if not is_of_lock(error):
+            raise
+        text = error.message if isinstance(error, PhiproxyError) else database_error(policy.database, error)
+        async with database(settings, policy) as conn:
+            who = await holders(conn, settings.service.schema_)
+        raise ConfigError(text + (f": {who} has the key registry locked" if who else ""), hint=hint) from None
+
+
+@asynccontextmanager
+async def patient_database(settings: Settings, policy: Policy) -> AsyncIterator[Connection]:
+    """Connect as ``database`` does, for a command that changes the registry: locks are waited for as ``be_patient`` says."""
+    async with (
+        locks_told(settings, policy, "of a lock that another session keeps, pg_locks shows whose it is; nothing was changed"),
+        database(settings, policy) as conn,
+    ):
+        await be_patient(conn)
+        yield conn
 
 
 _OF_VALUES: Final = ("22", "P0")

@@ -16,24 +16,28 @@ from phiproxy.commands.command_context import (
     database,
     database_error,
     load,
+    locks_told,
     opened_kek,
     opened_registry,
     print_json,
     print_table,
 )
-from phiproxy.errors import ConfigError, PhiproxyError
+from phiproxy.errors import ConfigError
 from phiproxy.jobs.display import display
 from phiproxy.jobs.records import OPEN, Job, Progress, add_job, find_job, list_jobs, set_job_state, stored_jobs
 from phiproxy.jobs.run_or_abort import abort, execute
 from phiproxy.jobs.running import JobSite, Undone, end_work, is_worked_on
 from phiproxy.keys.authenticated_tables import Connection
 from phiproxy.keys.provider import KeyProvider
-from phiproxy.keys.registry_locks import holders, is_of_lock
 from phiproxy.ops.memory import settle_memory
 from phiproxy.policy.model import Policy
 
 NICENESS: Final = 10
 """A job takes all of a processor for minutes: a proxy, or a server, on the same machine comes first."""
+LOCKED: Final = (
+    "of a lock that another session keeps, pg_locks shows whose it is; phiproxy jobs says how the job is, and phiproxy jobs resume"
+    " goes on with it"
+)
 
 
 @asynccontextmanager
@@ -44,21 +48,14 @@ async def job_site(configuration: Configuration, policy: Policy, older: KeyProvi
     """
     settings = configuration.settings
     try:
-        async with opened_kek(settings, policy) as kek, opened_registry(settings, policy, kek, older, patient=True) as registry:
+        async with (
+            locks_told(settings, policy, LOCKED),
+            opened_kek(settings, policy) as kek,
+            opened_registry(settings, policy, kek, older, patient=True) as registry,
+        ):
             yield JobSite(settings, policy, registry, kek)
-    except (psycopg.Error, PhiproxyError) as error:
-        text = error.message if isinstance(error, PhiproxyError) else database_error(policy.database, error)
-        if not is_of_lock(error):
-            if isinstance(error, PhiproxyError):
-                raise
-            raise ConfigError(text) from None
-        async with database(settings, policy) as conn:
-            who = await holders(conn, settings.service.schema_)
-        raise ConfigError(
-            text + (f": {who} has the key registry locked" if who else ""),
-            hint="of a lock that another session keeps, pg_locks shows whose it is; phiproxy jobs says how the job is, and"
-            " phiproxy jobs resume goes on with it",
-        ) from None
+    except psycopg.Error as error:
+        raise ConfigError(database_error(policy.database, error)) from None
 
 
 @asynccontextmanager

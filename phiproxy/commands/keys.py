@@ -17,6 +17,7 @@ from phiproxy.commands.command_context import (
     load,
     opened_kek,
     opened_registry,
+    patient_database,
     print_json,
     print_table,
     survey,
@@ -36,7 +37,7 @@ from phiproxy.keys.tenant_keks import kek_of
 from phiproxy.net.catalog_reader import read_catalog
 from phiproxy.ops.database_check import state_texts
 from phiproxy.ops.leakage import plaintext_complaints
-from phiproxy.ops.stored_values import RESTORE, Name, foreign_values, lacking_tag, plain_fields, unfinished
+from phiproxy.ops.stored_values import RESTORE, Name, foreign_values, lacking_tag, other_types, plain_fields, unfinished
 from phiproxy.policy.bind import table_complaints, type_complaints
 from phiproxy.policy.boundary import boundary_complaints
 from phiproxy.policy.column_states import column_states
@@ -69,7 +70,7 @@ async def keys_init(config: Path, *, as_json: bool, planned: bool, clear: Sequen
 
 async def _unfinished(configuration: Configuration, policy: Policy) -> list[str]:
     """Say which columns are in clear, and which indexes answer nothing yet since they were added to filled columns, and why."""
-    async with database(configuration.settings, policy) as conn:
+    async with patient_database(configuration.settings, policy) as conn:
         layout, catalog = await survey(configuration.settings, policy, conn)
         identities = {i.identity: i for i in layout.identities.values()}
         states = column_states(policy, layout, catalog)
@@ -93,7 +94,7 @@ async def _init(configuration: Configuration, path: Path, *, planned: bool, clea
     types: list[Types] = []
     plain: list[list[Name]] = []
     for policy in configuration.policies:
-        async with database(settings, policy) as conn:
+        async with patient_database(settings, policy) as conn:
             layout = await existing_layout(conn, schema)
             names = layout.table_names if layout is not None else ()
             catalog = await read_catalog(conn, [(c.schema, c.table) for c in policy.columns()], names)
@@ -101,6 +102,7 @@ async def _init(configuration: Configuration, path: Path, *, planned: bool, clea
             foreign += await foreign_values(conn, policy, layout, catalog, schema)
             plain.append(await plain_fields(conn, policy, layout, catalog))
             complaints += await plaintext_complaints(conn, _with_new_slots(policy, layout), catalog)
+            complaints += await other_types(conn, [c for c in policy.columns() if c.label not in clear], layout, catalog)
         # An identity number is never given back, and a mistyped column protects nothing: it is said twice that it comes later.
         complaints += [
             f"{c} (a migration will make it: --planned)" for c in table_complaints(policy, layout, catalog) if not planned
@@ -121,7 +123,7 @@ async def _init(configuration: Configuration, path: Path, *, planned: bool, clea
         done.append(("", Done("KEK file", settings.kek_uri.removeprefix("local:").partition("?")[0])))
     async with closing(await open_provider(settings.kek_uri, read_secret)) as provider:
         for policy, own, fields in zip(configuration.policies, types, plain, strict=True):
-            async with database(settings, policy) as conn:
+            async with patient_database(settings, policy) as conn:
                 wanted = policy.wanted_identities(partial(indexed_as, types=own))
                 max_uses = settings.keys.rotation.data_key.max_uses
                 pinned = settings.keys.anchor.get(policy.database)

@@ -7,9 +7,10 @@ from typing import Final, NamedTuple
 import psycopg
 
 from phiproxy.crypto.envelope import OVERHEAD, SLOT_LENGTH
-from phiproxy.jobs.column_privileges import privileges_and_comment
+from phiproxy.index.collations import needs_characters
+from phiproxy.jobs.column_privileges import privileges_and_comment, storage_of
 from phiproxy.jobs.converted_foreign_keys import GeneratedTags, StoredKey, keys_over, plain_keys, sealed_keys, secured_tags
-from phiproxy.jobs.converted_indexes import OF_TAGS, ConvertedIndex, indexes_over, plain_indexes, tag_indexes
+from phiproxy.jobs.converted_indexes import ConvertedIndex, indexes_over, plain_indexes, tag_indexes, told_of_index
 from phiproxy.jobs.dependent_others import converted_others, others_over
 from phiproxy.jobs.dependent_views import converted_views, views_over
 from phiproxy.jobs.dependents import Dependent, definitions_over, refusals
@@ -18,15 +19,16 @@ from phiproxy.jobs.physical_definitions import Converter, PhysicalDefinitions, p
 from phiproxy.jobs.plain_definitions import PlainDefinitions
 from phiproxy.jobs.relations import Connection, Part, TableName, family_of, may_act_as, rows_of
 from phiproxy.jobs.schemes import Decode
-from phiproxy.ops.physical_tables import PhysicalColumn, read_physical
+from phiproxy.ops.physical_tables import PhysicalColumn, PhysicalTable, read_physical
 from phiproxy.plan.split_plan import EngineFacts
 from phiproxy.policy.bind import bind
 from phiproxy.policy.catalog import Catalog, Relation
+from phiproxy.policy.column_order import collation_of
 from phiproxy.policy.column_states import as_if_sealed, column_states
-from phiproxy.policy.identifiers import quote_ident, shown_expression, yaml_text
+from phiproxy.policy.identifiers import quote_ident, yaml_text
 from phiproxy.policy.model import Policy
-from phiproxy.policy.physical_columns import hidden_name, is_hidden, shadow_name, tag
-from phiproxy.policy.physical_documents import indexable
+from phiproxy.policy.physical_columns import hidden_name, is_hidden, shadow_name
+from phiproxy.policy.plaintext_guards import guard_name
 from phiproxy.policy.protection import ColumnName, ProtectedColumn, Protection
 from phiproxy.policy.registry_layout import Layout, column_of
 
@@ -51,7 +53,7 @@ class ConvertedColumn:
     source: ProtectedColumn | None = None
     """A document of which other fields are sealed than will be, as it is."""
     plain_type: str = ""
-    """The type that it has in clear again, as SQL, on the way back."""
+    """The type that it has in clear again, as SQL with its collation, on the way back."""
 
     @property
     def sealed_names(self) -> list[ColumnName]:
@@ -104,6 +106,8 @@ class ConvertedTable:
     """Those of its columns that the policy lists, whether they are to be converted or not."""
     tags: GeneratedTags = field(default_factory=GeneratedTags)
     """Generated columns that are added with the hidden ones."""
+    collations: Mapping[str, str] = field(default_factory=dict)
+    """The collations, as SQL, that sealed columns have in clear, where they are not those of their types."""
 
     @property
     def label(self) -> str:
@@ -279,11 +283,12 @@ async def _look_back_at(looking: _Looking, name: TableName, columns: list[Protec
     physical = await read_physical(conn, [part.name for part in family])
     members = {part.name: catalog.by_name[part.name] for part in family}
     obstacles += await _of_parts(conn, family)
+    collations = _collations(physical[name])
     converted = []
     for column in columns:
         own, relation = physical[name].columns[column.name], members[name]
         generated = tuple(n for slot in column.slots if relation.column(n := hidden_name(column, slot.number)) is not None)
-        plain_type = await _plain_type(conn, column, obstacles)
+        plain_type = await _plain_type(conn, column, collations.get(column.name, ""), obstacles)
         same = await _same(conn, family, column)
         converted.append(ConvertedColumn(column, own, own.not_null, same, generated, plain_type=plain_type))
         notes.append(f"{column.label} becomes {column.type.name} again")
@@ -301,13 +306,21 @@ async def _look_back_at(looking: _Looking, name: TableName, columns: list[Protec
         )
     return ConvertedTable(
         name, root.owner, tuple(family), not root.stores, tuple(converted), orders, guards, opening=True, indexes=indexes,
-        listed=looking.listed(name),
+        listed=looking.listed(name), collations=collations,
     )  # fmt: skip
 
 
-async def _plain_type(conn: Connection, column: ProtectedColumn, obstacles: list[str]) -> str:
+def _collations(physical: PhysicalTable, plain: Relation | None = None) -> dict[str, str]:
+    """Return the collations of the columns of a table, as SQL, that are not their types': as guards say, or ``plain`` ones have."""
+    told = {n: collation_of(check.comment) for n in physical.columns for check in physical.checks if check.name == guard_name(n)}
+    told |= {column.name: column.collation for column in plain.columns if column.collation} if plain is not None else {}
+    return {name: collation for name, collation in told.items() if collation}
+
+
+async def _plain_type(conn: Connection, column: ProtectedColumn, collation: str, obstacles: list[str]) -> str:
     """Return the type that a column has in clear, as SQL; where no hidden column can be of it that is an obstacle."""
     ((name,),) = await rows_of(conn, "SELECT pg_catalog.format_type(%s::oid, %s::int4)", column.type.oid, column.type.typmod)
+    name += f" COLLATE {collation}" if collation else ""
     try:
         async with conn.transaction():
             await conn.execute(f"SELECT NULL::{name}".encode())  # as all rows have at first
@@ -319,6 +332,8 @@ async def _plain_type(conn: Connection, column: ProtectedColumn, obstacles: list
             f"{column.label}: {domain} takes no NULL, which all rows have in the hidden column at first; for the time of the job:"
             f" ALTER DOMAIN {domain} DROP {drop}"
         )
+    except (psycopg.errors.UndefinedObject, psycopg.errors.InvalidSchemaName, psycopg.errors.DatatypeMismatch):
+        obstacles.append(f"{column.label} had {name} in clear, which is not there any more: CREATE COLLATION {collation}")
     except psycopg.errors.InsufficientPrivilege:
         obstacles.append(f"{column.label}: the service role may not use {name}; GRANT USAGE ON its SCHEMA, and ON TYPE {name}")
     return str(name)
@@ -422,6 +437,9 @@ async def _look_at(looking: _Looking, name: TableName, columns: list[ProtectedCo
     for column in columns:
         own = physical[name].columns[column.name]
         obstacles += _of_column(relation, column, own, imported=looking.decode is not None)
+        if (stored := relation.column(column.name)) is not None and stored.collation:
+            default = "ordered by the database's default collation from then on"
+            notes.append(f"{column.label} is {default}, and by COLLATE {stored.collation} in clear only")
         not_null = own.not_null or column.type.not_null
         source = looking.source_of(column)
         converted.append(ConvertedColumn(column, own, not_null, await _same(conn, family, column), source=source))
@@ -433,11 +451,12 @@ async def _look_at(looking: _Looking, name: TableName, columns: list[ProtectedCo
             notes += [f"{'.'.join(name)} is sealed in the documents of {column.label}" for name in converted[-1].sealed_names]
             notes += [f"{'.'.join(name)} is opened in the documents of {column.label}" for name in converted[-1].opened_names]
         notes += [f"{column.label}: {text}" for text in converted[-1].same if text.startswith("GRANT")]
+        notes += [told for part in family for told in await storage_of(conn, part, column.name)] if source is None else []
     looking.dependents += await definitions_over(conn, family, [column.name for column in columns])
     expressions = {c.identity: c.expressions for c in looking.policy.columns_and_fields()}
     resealed = {c.column.name: c.source for c in converted if c.source is not None}
     indexes = await tag_indexes(conn, family, columns, expressions, looking.converter, obstacles, resealed)
-    notes += [_told_of_index(index, columns) for index in indexes[name]]
+    notes += [told_of_index(index, columns) for index in indexes[name]]
     members = {part.name: catalog.by_name[part.name] for part in family}
     orders = {n: tuple(c.name for c in r.columns if not is_hidden(c.name)) for n, r in members.items()}
     guards = {n: tuple(c for c, _ in r.guards) for n, r in members.items()}
@@ -445,6 +464,7 @@ async def _look_at(looking: _Looking, name: TableName, columns: list[ProtectedCo
     return ConvertedTable(
         name, root.owner, tuple(family), not root.stores, tuple(converted), orders, guards, looking.decode,
         looking.tenant_by, indexes=indexes, listed=looking.listed(name), tags=tags,
+        collations=_collations(physical[name], relation),
     )  # fmt: skip
 
 
@@ -455,19 +475,6 @@ def _key_names(tables: Iterable[ConvertedTable]) -> dict[TableName, set[str]]:
 
 def _columns_of_parts(tables: Iterable[ConvertedTable]) -> list[tuple[Part, list[str]]]:
     return [(part, [c.column.name for c in table.columns]) for table in tables for part in table.family]
-
-
-def _told_of_index(index: ConvertedIndex, columns: Iterable[ProtectedColumn]) -> str:
-    what = "unique index" if index.unique else "index"
-    tags = ", ".join(
-        shown_expression(slot.expression, each.name + each.path)
-        for column in columns
-        for each in indexable(column)
-        for slot in each.slots
-        if tag(each, slot) in index.definition
-    )
-    instead = ", in place of that on plain values" if index.replaces is not None and not index.name.startswith(OF_TAGS) else ""
-    return f"{what} {index.name} on the tags of {tags}{instead}"
 
 
 async def _of_parts(conn: Connection, family: list[Part]) -> list[str]:
@@ -514,6 +521,12 @@ def _of_column(relation: Relation, column: ProtectedColumn, own: PhysicalColumn,
         )
     if own.nondeterministic:
         obstacles.append(f"{column.label} has a nondeterministic collation, by which different values are equal: tags cannot be")
+    slots = [slot for slot in column.slots if slot.state != "dropped"]
+    if stored.collation and any(needs_characters(slot.expression, column.type.indexed_as) for slot in slots):
+        obstacles.append(
+            f"{column.label} has COLLATE {stored.collation}, and an index over upper and lower case, which goes by the database's"
+            ' default collation: ALTER TABLE … ALTER COLUMN … TYPE … COLLATE "default"'
+        )
     if column.name in relation.partition_key:
         obstacles.append(f"{relation.qualified} is partitioned by {column.name}: a partition key cannot be protected")
     if stored.generated:

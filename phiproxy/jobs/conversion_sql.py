@@ -146,7 +146,7 @@ def switch(table: ConvertedTable, *, keep: bool) -> Iterator[str]:
         order, own = table.orders[part.name], {c.column.name for c in table.columns}
         guards = set(table.guards[part.name])
         for guarded in sorted((guards - own if table.opening else guards | own) & set(order)):
-            yield comment_on_guard(spelled(part.name), guarded, order)
+            yield comment_on_guard(spelled(part.name), guarded, order, table.collations.get(guarded, ""))
 
 
 def _switch_column(table: ConvertedTable, column: ConvertedColumn, *, keep: bool) -> Iterator[str]:

@@ -16,7 +16,7 @@ from phiproxy.jobs.physical_definitions import Converter
 from phiproxy.jobs.relations import Connection, Part, TableName, rows_of
 from phiproxy.jobs.renamed_columns import renamed_columns
 from phiproxy.policy.condition_sql import expression_sql
-from phiproxy.policy.identifiers import quote_ident, shorten
+from phiproxy.policy.identifiers import quote_ident, shorten, shown_expression
 from phiproxy.policy.physical_columns import shadow_name, tag
 from phiproxy.policy.physical_documents import bare_path, indexable, member
 from phiproxy.policy.protection import ProtectedColumn, Slot, answering_slots
@@ -310,6 +310,29 @@ def opened_fields(text: str, column: ProtectedColumn, fields: Iterable[Protected
             cast = f"{value}::numeric" if field.type.family == "numeric" else value
             text = text.replace(printed, f"({expression_sql(slot.expression, cast)})")
     return text
+
+
+def told_of_index(index: ConvertedIndex, columns: Iterable[ProtectedColumn]) -> str:
+    """Say what an index is, and what of the one that it replaces it has not."""
+    what = "unique index" if index.unique else "index"
+    tags = ", ".join(
+        shown_expression(slot.expression, each.name + each.path)
+        for column in columns
+        for each in indexable(column)
+        for slot in each.slots
+        if tag(each, slot) in index.definition
+    )
+    instead = ", in place of that on plain values" if index.replaces is not None and not index.name.startswith(OF_TAGS) else ""
+    return f"{what} {index.name} on the tags of {tags}{instead}{_not_kept(index)}"
+
+
+def _not_kept(index: ConvertedIndex) -> str:
+    """Say what an index has for plain values that it has not on tags, nor after ``decrypt``."""
+    keys = "" if index.replaces is None else index.replaces.definition.partition(" USING ")[2].partition(" WHERE ")[0]
+    return ": its order, operator class or COLLATE is not kept, nor given back by decrypt" if _FOR_PLAIN.search(keys) else ""
+
+
+_FOR_PLAIN: Final = re.compile(r" DESC\b| NULLS | COLLATE |_ops\b")
 
 
 def beside_name(part: Part, index: ConvertedIndex) -> str:

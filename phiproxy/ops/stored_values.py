@@ -8,12 +8,15 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from phiproxy.documents.field_paths import ELEMENTS, Path
+from phiproxy.errors import ConfigError
+from phiproxy.ops.physical_tables import read_physical
 from phiproxy.policy.catalog import Catalog
-from phiproxy.policy.identifiers import quote_ident
-from phiproxy.policy.model import Policy
+from phiproxy.policy.identifiers import quote_ident, yaml_text
+from phiproxy.policy.model import Policy, PolicyColumn
 from phiproxy.policy.physical_columns import lacks_tag
 from phiproxy.policy.physical_documents import json_path, lacks_leaf_tag, quoted, reached
 from phiproxy.policy.registry_layout import Layout, column_of, field_path
+from phiproxy.policy.user_types import resolved
 from phiproxy.wire.oids import BYTEA_OID
 
 Connection = psycopg.AsyncConnection[Any]
@@ -54,6 +57,36 @@ async def foreign_values(conn: Connection, policy: Policy, layout: Layout | None
         )
         if (count := await _number(conn, text)) > 0:
             lines.append(f"{column.at}: {column.label} holds {count} values that were sealed under keys of another registry")
+    return lines
+
+
+async def other_types(conn: Connection, columns: Iterable[PolicyColumn], layout: Layout | None, catalog: Catalog) -> list[str]:
+    """Say which columns of filled tables, that are not registered yet, are in clear and of another type than the policy says.
+
+    What is registered stays, and ``encrypt`` would refuse them. psycopg.Error.
+    """
+    lines = []
+    for column in columns:
+        relation = catalog.by_name.get((column.schema, column.table))
+        stored = relation.column(column.name) if relation is not None else None
+        known = layout is not None and column.registered_name in layout.columns
+        if known or relation is None or stored is None or stored.type_oid == BYTEA_OID or column.name in dict(relation.guards):
+            continue
+        try:
+            wanted = resolved(column.type, catalog.types)
+        except ConfigError:
+            continue  # of which ``type_complaints`` speaks
+        if (stored.type_oid, stored.typmod) == (wanted.oid, wanted.typmod):
+            continue
+        name = column.schema, column.table
+        table = (await read_physical(conn, [name]))[name]
+        if not table.has_rows:
+            continue
+        is_ = table.columns[column.name].type_name
+        lines.append(
+            f"{column.at}: {column.label} is {is_}, and the policy says {wanted.name}, which stays once it is registered: write"
+            f" `type: {yaml_text(is_)}`; where another scheme has encrypted its values, `keys init --clear {column.label}`"
+        )
     return lines
 
 

@@ -3,6 +3,8 @@
 Their order is in the comment of the sealed column's guard, which a dump takes along: ``phiproxy: column 2 of ["id","ssn"]``.
 Columns that were never replaced keep their order among themselves; a replaced one stands behind those that preceded it and before
 those that followed it. Where columns were renamed or dropped so that this is not sure, the order is not guessed.
+
+Behind it stands the collation that the plain column had, where that was not its type's: ``…, COLLATE pg_catalog."C"``.
 """
 
 import json
@@ -14,17 +16,28 @@ from phiproxy.policy.identifiers import quote_ident
 from phiproxy.policy.physical_columns import is_hidden
 from phiproxy.policy.plaintext_guards import guard_name
 
-_COMMENT: Final = re.compile(r"phiproxy: column (\d+) of (\[.*\])", re.DOTALL)
+_COMMENT: Final = re.compile(r"phiproxy: column (\d+) of (\[.*\])(?:, COLLATE (.+))?", re.DOTALL)
+
+_NAME: Final = r'(?:[a-z_][a-z0-9_$]*|"(?:[^"]|"")+")'
+_COLLATION: Final = re.compile(rf"{_NAME}\.{_NAME}")
+"""Nothing else: it is run as SQL, and a comment may be anything."""
 
 
-def order_comment(name: str, columns: Sequence[str]) -> str:
+def order_comment(name: str, columns: Sequence[str], collation: str = "") -> str:
     """Return the comment of the guard of one of these columns, which are in the order in which clients see them."""
-    return f"phiproxy: column {list(columns).index(name) + 1} of {json.dumps(list(columns), ensure_ascii=False)}"
+    place = f"phiproxy: column {list(columns).index(name) + 1} of {json.dumps(list(columns), ensure_ascii=False)}"
+    return f"{place}, COLLATE {collation}" if collation else place
 
 
-def comment_on_guard(table: str, name: str, columns: Sequence[str]) -> str:
-    """Return the statement that keeps a column's place; ``table`` is spelled as SQL."""
-    text = order_comment(name, columns).replace("'", "''")
+def collation_of(comment: str | None) -> str:
+    """Return the collation, as SQL, that the comment of a guard says that the plain column had; empty where it was its type's."""
+    match = _COMMENT.fullmatch(comment or "")
+    return match[3] if match is not None and _COLLATION.fullmatch(match[3] or "") else ""
+
+
+def comment_on_guard(table: str, name: str, columns: Sequence[str], collation: str = "") -> str:
+    """Return the statement that keeps a column's place and collation; ``table`` is spelled as SQL."""
+    text = order_comment(name, columns, collation).replace("'", "''")
     return f"COMMENT ON CONSTRAINT {quote_ident(guard_name(name))} ON {table} IS '{text}'"
 
 

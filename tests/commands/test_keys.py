@@ -183,6 +183,38 @@ def test_keys_init_lets_go_of_its_tables_while_one_of_several_is_locked(clinic: 
     assert (code, written) == (0, [0, 1, 2]), err
 
 
+def test_init_registers_no_type_that_the_column_has_not(clinic: Clinic) -> None:
+    """The policy's type stays, and no job would take the column: it is said before."""
+    clinic.policy.write_text(clinic.policy.read_text().replace("note: {type: text", "note: {type: varchar(40)"))
+    clinic.sql("INSERT INTO patients (id, note) VALUES (1, 'x')")
+    code, out, err = clinic.run("keys", "init")
+    assert (code, out) == (1, "")
+    assert "public.patients.note is text, and the policy says varchar(40)" in err
+    assert "write `type: text`" in err
+    assert clinic.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'phiproxy'") == [(0,)]
+    assert clinic.run("keys", "init", "--clear", "public.patients.note")[0] == 0
+
+
+def test_init_with_another_type_of_an_empty_table(clinic: Clinic) -> None:
+    """Of which ``ddl`` makes what the policy says."""
+    clinic.policy.write_text(clinic.policy.read_text().replace("note: {type: text", "note: {type: varchar(40)"))
+    clinic.ok("keys", "init")
+
+
+@pytest.mark.parametrize("locked", ["meta", "manifest", "identity", "event"])
+def test_init_does_not_wait_for_a_locked_registry_for_good(clinic: Clinic, monkeypatch: pytest.MonkeyPatch, locked: str) -> None:
+    clinic.ok("keys", "init")
+    more = 'indexes: [ssn, "left(ssn, 2)"], accept_leakage: x'
+    clinic.policy.write_text(clinic.policy.read_text().replace("indexes: [ssn]", more))
+    monkeypatch.setattr("phiproxy.keys.registry_locks.PATIENCE", 0.5)
+    with clinic.server.connect(clinic.database) as other, other.transaction():
+        other.execute(f"LOCK TABLE phiproxy.{locked} IN ACCESS EXCLUSIVE MODE".encode())
+        ((pid,),) = other.execute("SELECT pg_backend_pid()").fetchall()
+        code, out, err = clinic.run("keys", "init")
+    assert (code, out, f"session {pid} of {clinic.server.superuser}" in err) == (1, "", True), err
+    assert clinic.run("keys", "init")[0] == 0
+
+
 def test_keys_init_says_that_a_table_is_locked(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("phiproxy.keys.registry_locks.PATIENCE", 0.5)
     with psycopg.connect(clinic.server.dsn(clinic.database)) as holding:

@@ -417,7 +417,7 @@ def test_kept_and_dropped_later(postgres_server: PostgresServer, tmp_path: Path)
 
 OBSTACLES = """\
 CREATE TABLE t (
-    id int PRIMARY KEY, a text DEFAULT current_user, b text CHECK (b <> d), c varchar(9), d text, e text, f text
+    id int PRIMARY KEY, a text DEFAULT current_user, b text CHECK (b <> d), c text, d text, e text, f text
 );
 CREATE INDEX i ON t (e, reverse(f));
 CREATE INDEX ia ON t (id) WHERE a = 'x';
@@ -433,6 +433,8 @@ def test_what_keeps_it_from_being_done(postgres_server: PostgresServer, tmp_path
         f"      {name}: {{type: text, indexes: [{name}], distinct: 1000000}}\n" for name in names
     )
     with filled_site(postgres_server, tmp_path, policy=policy, ddl=OBSTACLES) as site:
+        with psycopg.connect(site.sealed_dsn, autocommit=True) as owner:
+            owner.execute("ALTER TABLE t ALTER c TYPE varchar(9)")  # since it was registered: keys init would refuse it
         done = run_cli("encrypt", "--dry-run", "--json", "-c", str(site.config), env=site.env)
         assert done.returncode == 1
         told = " | ".join(json.loads(done.stdout)["obstacles"])
@@ -450,6 +452,41 @@ def test_what_keeps_it_from_being_done(postgres_server: PostgresServer, tmp_path
         assert (refused.returncode, "nothing was changed" in refused.stderr) == (1, True)
         assert raw_columns(site, "t") == columns
         assert json.loads(site.cli("jobs", "--json")) == []
+
+
+COLLATED = """\
+CREATE COLLATION "of ""names" (provider = icu, locale = 'de');
+CREATE TABLE t (
+    id int PRIMARY KEY, c text COLLATE "C" UNIQUE, n varchar(20) COLLATE "of ""names" DEFAULT 'x', o text, k text COLLATE "C"
+);
+INSERT INTO t SELECT n, 'c' || n, 'n' || n, 'o' || n, 'k' || n FROM generate_series(1, {rows}) n;
+"""
+
+
+def test_a_collation_comes_back(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """Also of a column that stays sealed while another one is decrypted; with an index over case there is none to be had."""
+    line = "      {}: {{type: {}, indexes: [{}], distinct: 1000000}}\n"
+    named = (("c", "text", "c"), ("n", "varchar(20)", "n"), ("o", "text", "o"), ("k", "text", "lower(k)"))
+    columns = "".join(line.format(name, type_name, indexes) for name, type_name, indexes in named)
+    policy = "database: {database}\ndeployment: o\ntables:\n  public.t:\n    columns:\n" + columns
+    collations = (
+        "SELECT attname::text, attcollation FROM pg_attribute"
+        " WHERE attrelid = 't'::regclass AND attnum > 0 AND NOT attisdropped"
+    )
+    with filled_site(postgres_server, tmp_path, policy=policy, ddl=COLLATED, rows=40) as site:
+        refused = run_cli("encrypt", "--dry-run", "-c", str(site.config), env=site.env)
+        assert 'public.t.k has COLLATE pg_catalog."C", and an index over upper and lower case' in refused.stdout
+        with psycopg.connect(site.sealed_dsn, autocommit=True) as owner:
+            owner.execute('ALTER TABLE t ALTER k TYPE text COLLATE "default"')
+        before = sorted(rows_of(site.sealed_dsn, collations))
+        told = site.cli("encrypt", "--dry-run")
+        assert 'public.t.c is ordered by the database\'s default collation from then on, and by COLLATE pg_catalog."C"' in told
+        site.cli("encrypt", "public.t.n")
+        site.cli("encrypt")
+        site.cli("decrypt", "public.t.o", "--reorder")
+        site.cli("decrypt", "public.t", "--reorder")
+        assert sorted(rows_of(site.sealed_dsn, collations)) == before
+        same_rows(site, ["SELECT id, c, n, o, k FROM t ORDER BY n"])
 
 
 IMPORTED = """\

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phiproxy.policy.column_order import comment_on_guard, logical_order, order_comment
+from phiproxy.policy.column_order import collation_of, comment_on_guard, logical_order, order_comment
 
 BEFORE = ["id", "ssn", "city", "note", "age"]
 SSN, NOTE = order_comment("ssn", BEFORE), order_comment("note", BEFORE)
@@ -54,3 +54,15 @@ def test_the_statement() -> None:
     assert comment_on_guard("public.t", "o'k", ["o'k"]) == (
         "COMMENT ON CONSTRAINT \"phi_guard_o'k\" ON public.t IS 'phiproxy: column 1 of [\"o''k\"]'"
     )
+
+
+def test_a_collation_is_kept_and_nothing_else_is_run() -> None:
+    for collation in ('pg_catalog."C"', 'public."de x, COLLATE ""[a]"', "public.german"):
+        comment = order_comment("ssn", BEFORE, collation)
+        assert collation_of(comment) == collation
+        assert logical_order(["id", "city", "note", "age", "ssn"], {"ssn": comment}) == BEFORE
+    odd = ["id", 'a"], COLLATE "b', "ssn"]
+    assert collation_of(order_comment("ssn", odd)) == ""
+    assert logical_order(["id", "ssn", odd[1]], {odd[1]: order_comment(odd[1], odd, 'public."x"')}) == odd
+    for other in (None, "mine", SSN, f"{SSN}, COLLATE a.b; DROP TABLE t", f"{SSN}, COLLATE german"):
+        assert collation_of(other) == ""
