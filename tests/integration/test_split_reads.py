@@ -28,6 +28,10 @@ STATEMENTS = {
         "SELECT DISTINCT ON (full_name IN (SELECT v.diagnosis FROM visits v)) id FROM patients"
         " ORDER BY full_name IN (SELECT v.diagnosis FROM visits v), id"
     ),
+    "columns that a statement defines": (
+        "SELECT p.id, x.*, city FROM patients p, jsonb_to_record(jsonb_build_object('a', full_name)) AS x (a text, b int)"
+    ),
+    "columns of USING by their alias": "SELECT x.*, upper(full_name) FROM patients p JOIN visits v USING (id) AS x ORDER BY x.id",
     "rows that are grouped by": "SELECT p, count(*), row_to_json(p) FROM patients p GROUP BY p.id ORDER BY p.id",
 }
 WITH_PARAMETERS: dict[str, tuple[str, tuple[object, ...]]] = {

@@ -8,7 +8,7 @@ from phiproxy.policy.catalog import CatalogColumn, Relation
 from phiproxy.policy.physical_columns import visible_columns
 from phiproxy.policy.signatures import INT8, Signatures, Type
 from phiproxy.policy.view_rests import is_computed, is_inner
-from phiproxy.sql.pg_errors.expression_types import condition, query, type_of
+from phiproxy.sql.pg_errors.expression_types import condition, named_type, query, type_of
 from phiproxy.sql.pg_errors.names_and_signatures import Column, Level, Output, Outputs, Source, Verdict, first
 from phiproxy.sql.queries.computed_views import told_types
 from phiproxy.sql.queries.views import columns_of_view
@@ -55,8 +55,9 @@ def _sample(v: Verdict, body: Node, left: Level) -> Level:
 
 
 def _function(v: Verdict, body: Node, left: Level) -> Level:
-    """Return a function as a source. Only the columns of ``unnest`` are known; over several arrays it is one call for each.
+    """Return a function as a source. The columns of ``unnest`` are known, and those that the statement defines.
 
+    Over several arrays ``unnest`` is one call for each.
     One that gives a scalar has one column, but PostgreSQL may call it as a parameter of the function: so its name is not known.
     """
     seen = replace(left, barred="functions in FROM", gives_sets=True)
@@ -73,11 +74,20 @@ def _function(v: Verdict, body: Node, left: Level) -> Level:
         given, scalar = [*given, *arguments], scalar and not several
     named = body.get("alias", {})
     alias = named.get("aliasname", "\0")
+    if "coldeflist" in body and alias != "\0":
+        return _of(Source(alias, _defined(v, body)))
     unnested = len(body["functions"]) == 1 and not several and strings(call.get("funcname"))[-1:] == ["unnest"]
     counted = scalar and all(map(v.signatures.is_one_column, given))
     columns = [Column((strings(named.get("colnames")) or [alias])[0] if unnested else "\0", one) for one in given]
     columns += [Column("\0", None)] if body.get("ordinality") else []
     return _of(Source(alias, tuple(columns if counted else columns[:unnested]), opaque=True, counted=counted))
+
+
+def _defined(v: Verdict, body: Node) -> tuple[Column, ...]:
+    """Return the columns of a function that gives records: ``jsonb_to_record(doc) AS x (a int, b text)``."""
+    defined = [only(node)[1] for node in body["coldeflist"]]
+    columns = [Column(one["colname"], named_type(v, one["typeName"])) for one in defined]
+    return (*columns, *([Column("ordinality", INT8)] if body.get("ordinality") else []))
 
 
 def unnested_arrays(signatures: Signatures, body: Node) -> list[Node] | None:
@@ -179,6 +189,9 @@ def _join(v: Verdict, body: Node, left: Level) -> Level:
     if names or one.own_star is not None or two.own_star is not None:
         others = [c for side in (one, two) for c in side.star if c.name not in names]
         joined.own_star = [*(joined.merged[-len(names) :] if names else ()), *others]
+    if "join_using_alias" in body:
+        alias = body["join_using_alias"]["aliasname"]
+        joined.sources = [*joined.sources, Source(alias, tuple(joined.merged[-len(names) :]))]
     if "quals" in body:
         condition(v, body["quals"], joined, "JOIN/ON")
     if "alias" not in body:
