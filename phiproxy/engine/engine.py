@@ -157,7 +157,7 @@ class Database:
                 self._engine.settle(self._settle(computation))
 
     async def describe(self, rest: Rest, session: Session) -> list[bytes]:
-        """Return ParameterDescription, then RowDescription or NoData: what Describe of the statement is answered with."""
+        """Return what Describe of the statement is answered with: ParameterDescription, RowDescription, and that of a portal."""
         async with self.computing(rest, session) as computation:
             return [piece async for piece in computation.description()]
 

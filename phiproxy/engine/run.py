@@ -92,6 +92,7 @@ class _Stage(Enum):
     TABLE = auto()
     BEGUN = auto()
     REST = auto()
+    PORTAL = auto()
     CLEANING = auto()
 
 
@@ -219,7 +220,11 @@ class Run:
         return SYNC
 
     def describe(self) -> bytes:
-        """Describe the rest before any row of its source is there."""
+        """Describe the rest before any row of its source is there, and a portal of it where it has no parameters.
+
+        The planner of a portal may fold an expression, and know more of it:
+        CASE WHEN NULL::int < id THEN city ELSE note::varchar(3) END
+        """
         out = []
         if len(self._rest.parts) == 1 or all(t.array for t in self._types):
             self._named("")
@@ -228,7 +233,12 @@ class Run:
             self._named(self._said.tables[self._rest.source])
         name, parse = self._prepared()
         self._stages.append(_Stage.REST)
-        return b"".join((*out, parse, message(b"D", b"S" + name + b"\0"), SYNC))
+        out += [parse, message(b"D", b"S" + name + b"\0"), SYNC]
+        if not self._rest.parameters:
+            given: Sequence[bytes] = arrays([], self._rest.source) if self._source.startswith(b"(") else []
+            out += [encode_bind(Bind(b"", name, (1,) * len(given), list(given), ())), _DESCRIBE_PORTAL, SYNC]
+            self._stages.append(_Stage.PORTAL)
+        return b"".join(out)
 
     def give_up(self) -> bytes:
         """End a COPY that has begun, since there will be no more rows."""
@@ -264,6 +274,8 @@ class Run:
         """Tell whether a message is of the rest's result."""
         if tag == _NOTICE and self._pending is not None:
             return False
+        if self._stages and self._stages[0] is _Stage.PORTAL:
+            return self.failed is None and tag == ord("T")
         if self._skipping or self.failed is not None or not self._in_rest:
             if tag == ord("C") and self._in_rest:
                 self._skipping = False  # that was the COPY
@@ -272,6 +284,8 @@ class Run:
         return True
 
     def _other(self, tag: int, data: bytes, pos: int, end: int) -> bytes | None:
+        if tag == ord("E") and self._stages and self._stages[0] is _Stage.PORTAL:
+            return None  # what the planner says is said when it is executed
         if tag == ord("E"):
             self._fail(decode_error_fields(data, pos, end))
         elif tag == ord("1") and not self._skipping and self._pending is not None and self.failed is None:

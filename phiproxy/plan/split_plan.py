@@ -110,15 +110,20 @@ class Computed:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What the client is told of a split statement: the types of its parameters, its columns, and the notices of its parser."""
+    """What the client is told of a split statement: the types of its parameters, its columns, and the notices of its parser.
+
+    ``planned`` are its columns as a portal has them: the planner may know the typmod of what is left of an expression. As the
+    statement's where it has parameters, by whose values that is planned anew.
+    """
 
     parameters: tuple[int, ...]
     fields: tuple[Field, ...]
+    planned: tuple[Field, ...]
     notices: bytes = b""
 
     def shown(self, formats: Sequence[int]) -> list[Field]:
-        """Return the columns with format codes, one for each; of a statement that is not bound they are 0."""
-        return [column._replace(format=code) for column, code in zip(self.fields, formats, strict=True)]
+        """Return the columns of a portal with format codes, one for each."""
+        return [column._replace(format=code) for column, code in zip(self.planned, formats, strict=True)]
 
 
 @dataclass(slots=True)
@@ -165,15 +170,18 @@ class SplitPlan(StatementPlan):
         return mine == others and self.source.same(other.source)
 
     def describe(self, key: object, told: bytes, notices: bytes = b"") -> Description:
-        """Take what the engine says of the whole statement: ParameterDescription, then RowDescription; its notices apart."""
-        told_parameters, told_columns = _messages(told)
-        fields = self.placed_columns(decode_row_description(told_columns, 5, len(told_columns)))
+        """Take what the engine says of the whole statement: ParameterDescription, RowDescription, that of a portal if there is one.
+
+        Its notices apart.
+        """
+        told_parameters, told_columns, *of_portal = _messages(told)
+        fields, *planned = (self.placed_columns(decode_row_description(m, 5, len(m))) for m in (told_columns, *of_portal))
         types = decode_parameter_description(told_parameters, 5, len(told_parameters))
         numbered = dict(zip(self.split.described.parameters, types, strict=True))
         parameters = tuple(numbered.get(n, 0) for n in range(1, max(numbered, default=0) + 1))
         if len(self.descriptions) >= MAX_DESCRIPTIONS:
             self.descriptions.clear()
-        described = self.descriptions[key] = Description(parameters, tuple(fields), notices)
+        described = self.descriptions[key] = Description(parameters, tuple(fields), tuple((planned or [fields])[0]), notices)
         return described
 
     def placed_columns(self, fields: Sequence[Field]) -> list[Field]:
@@ -338,8 +346,12 @@ def _place(spans: Sequence[Span], offset: int) -> int | None:
     return next((at + offset - start for start, end, at in spans if start <= offset < end), None)
 
 
-def _messages(data: bytes) -> tuple[bytes, bytes]:
-    end = 1 + int.from_bytes(data[1:5], "big")
-    if data[:1] != b"t" or data[end : end + 1] != b"T":
+def _messages(data: bytes) -> list[bytes]:
+    messages = list[bytes]()
+    while data:
+        end = 1 + int.from_bytes(data[1:5], "big")
+        messages.append(data[:end])
+        data = data[end:]
+    if [m[:1] for m in messages[:2]] != [b"t", b"T"]:
         raise WireError("the engine does not describe a statement with a result")
-    return data[:end], data[end:]
+    return messages

@@ -185,7 +185,7 @@ def _undescribed(session: State, computing: Computing, piece: bytes) -> bytes:
     if session.pipeline.silent:
         of_whole = session.writing.shown if session.writing is not None and session.writing.kept else b""
         session.to_client.append(of_whole or encode_row_description(shown))
-    elif description is not None and [f[3:6] for f in shown] != [f[3:6] for f in description.fields]:
+    elif description is not None and [f[3:6] for f in shown] != [f[3:6] for f in description.planned]:
         raise StatementRefused("cached plan must not change result type", hint="Prepare the statement again.")
     return piece[end:]
 

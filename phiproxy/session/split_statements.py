@@ -193,7 +193,7 @@ def to_describe(session: State, plan: SplitPlan, given: Given | None) -> Expecte
         expected.description = NO_DATA
         return expected
     assert description is not None
-    shown = _row_description(description, given.result_formats if given is not None else ())
+    shown = _row_description(description, given.result_formats) if given is not None else encode_row_description(description.fields)
     expected.description = shown if plan.split.returns else NO_DATA
     return expected
 

@@ -76,7 +76,7 @@ def begin(session: State, computing: Computing) -> None:
     session.client_frames.put_before(b"".join(messages))
     left = len(messages) + (before.left if before is not None else 0)
     copied = tuple(row) if write.copied else ()
-    shown = encode_row_description(list(description.fields)) if description is not None and plan.split.returns else b""
+    shown = encode_row_description(description.planned) if description is not None and plan.split.returns else b""
     stored, text = write.computed, plan.text
     placing: Placing | None = plan.placed_in_write
     if outer is not None:

@@ -171,7 +171,7 @@ async def test_types_of_rows_are_made_when_a_statement_asks_for_them(both: Both)
     await computing.follow(version, [answer for answer in answers if answer is not None])
 
     async def told(text: bytes, *rows: RowType) -> int:
-        (_, description) = await computing.describe(Computed((text,), (), row_types=frozenset(rows)), {})
+        (_, description, *_) = await computing.describe(Computed((text,), (), row_types=frozenset(rows)), {})
         return decode_row_description(description, 5, len(description))[0].type_oid
 
     assert await told(b"SELECT NULL::public.patients", row) == oid

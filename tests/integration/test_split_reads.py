@@ -32,6 +32,10 @@ STATEMENTS = {
         "SELECT p.id, x.*, city FROM patients p, jsonb_to_record(jsonb_build_object('a', full_name)) AS x (a text, b int)"
     ),
     "columns of USING by their alias": "SELECT x.*, upper(full_name) FROM patients p JOIN visits v USING (id) AS x ORDER BY x.id",
+    "what the planner folds": (
+        "SELECT CASE WHEN NULL::int < id THEN lpad(city, 5, '*') ELSE notes::varchar(3) END,"
+        " coalesce(NULL::varchar, full_name::varchar(4)) FROM patients ORDER BY ssn"
+    ),
     "rows that are grouped by": "SELECT p, count(*), row_to_json(p) FROM patients p GROUP BY p.id ORDER BY p.id",
 }
 WITH_PARAMETERS: dict[str, tuple[str, tuple[object, ...]]] = {

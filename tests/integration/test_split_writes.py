@@ -36,6 +36,10 @@ STATEMENTS = {
     " ON CONFLICT (email, city) DO UPDATE SET mrn = left(m.mrn, 2) || EXCLUDED.mrn RETURNING mrn",
     "returning computed": "INSERT INTO visits (mrn, diagnosis) VALUES ('m', 'd') RETURNING upper(diagnosis) || '!' AS said, mrn",
     "update returning computed": "UPDATE patients SET ssn = 'x' WHERE id = 1 RETURNING id, length(ssn), lower(full_name) AS name",
+    "update returning what the planner folds": (
+        "UPDATE patients SET notes = upper(notes) WHERE id < 3"
+        " RETURNING CASE WHEN NULL::int < id THEN lpad(city, 5, '*') ELSE notes::varchar(3) END, ssn"
+    ),
     "all computed": "UPDATE patients SET notes = notes || '!' WHERE full_name ILIKE '%zo%' RETURNING reverse(notes), id",
     "all beside returned": "UPDATE patients p SET notes = upper(p.notes) FROM visits v, (SELECT 1, B'10101'::bit(5), 'a'::\"char\")"
     " AS x (n, bits, letter), (SELECT) AS nothing WHERE v.patient_id = p.id RETURNING *",
