@@ -249,8 +249,7 @@ def execute(session: State, name: bytes, portal: Portal, limit: int) -> None:
     if plan.split.around == "cursor":
         portal = _cursor(session, plan)
     session.computing = computing = Computing(plan, portal, computation, results, later, limit=limit)
-    if asks:
-        _ask(session, SETTINGS_QUESTION, lambda ok, rows: _told(session, computing, ok, rows))
+    _ask_settings(session, computing)
     if plan.split.analyzed is not None:
         _ask_plan(session, computing, given)
     columns = plan.source.columns if not plan.only_planned else None
@@ -334,7 +333,8 @@ def fetch(session: State, name: bytes, portal: Portal, cursor: Portal, limit: in
     text = b"" if portal.begun else writable(session, portal.plan.text)
     results = Results((), (), formats, limit, text=text, portal=writable(session, name))
     portal.begun = True
-    session.computing = Computing(plan, cursor, cursor.computation, results)
+    session.computing = computing = Computing(plan, cursor, cursor.computation, results)
+    _ask_settings(session, computing)
     _execute(session, name, Expected(Kind.EXECUTE, touches=True, of_source=True))
 
 
@@ -381,6 +381,11 @@ def _ask(
     # One that has failed in this transaction has left its statement there.
     session.to_server.append(message(b"C", b"S" + OWN_NAME + b"\0") + own_query(text, b"", oids, given))
     session.pipeline.push(Expected(Kind.INTERNAL, done=done, rows=[], closes=3))
+
+
+def _ask_settings(session: State, computing: Computing) -> None:
+    """Ask for the settings of now, also for a cursor or portal that is read on: what it shows is written under those of then."""
+    _ask(session, SETTINGS_QUESTION, lambda ok, rows: _told(session, computing, ok, rows))
 
 
 def _not_executed(session: State) -> None:
