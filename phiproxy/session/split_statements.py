@@ -326,14 +326,15 @@ def fetch(session: State, name: bytes, portal: Portal, cursor: Portal, limit: in
     plan, given = cursor.cursor, portal.given
     assert isinstance(plan, SplitPlan)
     assert given is not None
-    if cursor.computation is None:
-        raise CannotBeRun("the cursor cannot be read any more, since a FETCH from it has failed", hint="Declare it again.")
     # In a simple Query a binary cursor gives binary values; else Bind says what it gives.
     formats = (1,) if plan.effects.binary and session.pipeline.silent else given.result_formats
     text = b"" if portal.begun else writable(session, portal.plan.text)
     results = Results((), (), formats, limit, text=text, portal=writable(session, name))
     portal.begun = True
     session.computing = computing = Computing(plan, cursor, cursor.computation, results)
+    if cursor.computation is None:  # the server says so first where the cursor is no more
+        why = "the cursor cannot be read any more, since a FETCH from it has failed"
+        computing.failed = CannotBeRun(why, hint="Declare it again.")
     _ask_settings(session, computing)
     _execute(session, name, Expected(Kind.EXECUTE, touches=True, of_source=True))
 
