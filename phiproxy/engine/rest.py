@@ -101,14 +101,14 @@ class Session:
             raise ValueError(f"not mirrored: {', '.join(sorted(unknown))}")
 
 
-def set_statements(before: Mapping[str, str], after: Mapping[str, str]) -> bytes:
-    """Return a simple query that makes of one session another, in ASCII; empty where there is nothing to do.
+def set_statements(before: Mapping[str, str], after: Mapping[str, str]) -> list[bytes]:
+    """Return the statements, each ``SET …``, that make of one session another, in ASCII.
 
     ``search_path`` is as SHOW writes it, a list of names.
     """
-    changes = [f"RESET {name}" for name in before if name not in after]
+    changes = [f"SET {name} TO DEFAULT" for name in before if name not in after]
     changes += [f"SET {name} TO {_value(name, value)}" for name, value in after.items() if before.get(name) != value]
-    return "; ".join(changes).encode("ascii")
+    return [change.encode("ascii") for change in changes]
 
 
 def _value(name: str, value: str) -> str:

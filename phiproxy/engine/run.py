@@ -115,11 +115,14 @@ class Run:
         self._frames = FrameBuffer(MAX_STREAMED)
         self._stages: deque[_Stage] = deque()
         self._held: list[bytes] | None = []
-        self._copying = self._skipping = self._open = self._described = False
+        self._copying = self._skipping = self._open = self._executed = self._described = False
         self._pending: tuple[_Key, bytes] | None = None
         self._notices = b""  # of a Parse: a connection that holds the statement gives them once, PostgreSQL at each
         self._source = b""
         self._settings: dict[str, str] = {}
+        self._changed: dict[str, str] | None = None  # those that its open transaction has since
+        self._changes: list[bytes] = []  # the statements that make them so, which are not sent yet
+        self._changing = 0  # how many of them are not answered yet
 
     @property
     def counted(self) -> int:
@@ -141,13 +144,18 @@ class Run:
         return not self._stages
 
     def begin(self, settings: Mapping[str, str]) -> bytes:
-        """Have the session's settings be these."""
+        """Have the session's settings be these; of an open transaction from what it is asked next on, as values are shown then."""
+        if self._executed:
+            before = self._settings if self._changed is None else self._changed
+            self._changed = dict(settings)
+            self._changes = [change.replace(b"SET ", b"SET LOCAL ", 1) for change in set_statements(before, self._changed)]
+            return b""
         self._settings = dict(sorted(settings.items()))
         changes = set_statements(self._said.settings, self._settings)
         if not changes:
             return b""
         self._stages.append(_Stage.SETTINGS)
-        return encode_query(changes)
+        return encode_query(b"; ".join(changes))
 
     def rows(self, data: bytes) -> bytes:
         """Take DataRow messages of the source; LimitExceeded where they are too many, WireError where they are something else."""
@@ -164,7 +172,7 @@ class Run:
 
     def execute(self, values: Values, limit: int = 0) -> bytes:
         """Run the rest, all rows of its source having been given; with a ``limit`` of rows its portal stays open until ``end``."""
-        self._open = limit > 0
+        self._open, self._executed = limit > 0, True
         rest, out, given = self._rest, [], list(values.values)
         self._described = values.described
         formats = expand_formats(tuple(values.formats), len(given))
@@ -200,17 +208,25 @@ class Run:
     def more(self, limit: int) -> bytes:
         """Go on with a suspended portal."""
         self.suspended = False
-        return _execute(limit) + FLUSH
+        return self._set() + _execute(limit) + FLUSH
+
+    def _set(self) -> bytes:
+        """Return what changes the settings of the open transaction; a simple Query would drop its portal, or end it."""
+        changes, self._changes, self._changing = self._changes, [], len(self._changes)
+        portal = b"phi_set"
+        closes, bind = message(b"C", b"P" + portal + b"\0"), encode_bind(Bind(portal, b"", (), [], ()))
+        return b"".join(part for text in changes for part in (encode_parse(b"", text), bind, _execute(0, portal), closes))
 
     def also(self, text: bytes, formats: Sequence[int], portal: bytes = b"", limit: int = 0) -> bytes:
         """Run another statement in the transaction of a rest that is ``held``; an empty one goes on with what is in the portal."""
         self._stages.append(_Stage.REST)
+        changes = self._set()
         if not text:
-            return _execute(limit, portal) + SYNC
+            return changes + _execute(limit, portal) + SYNC
         named = b"P" + portal + b"\0"
         bind = encode_bind(Bind(portal, b"", (), [], tuple(formats)))
         parts = message(b"C", named), encode_parse(b"", text), bind, message(b"D", named), _execute(limit, portal), SYNC
-        return b"".join(parts)
+        return changes + b"".join(parts)
 
     def end(self) -> bytes:
         """End the transaction of a portal that was executed with a limit, or of a rest that is ``held``."""
@@ -276,6 +292,9 @@ class Run:
             return False
         if self._stages and self._stages[0] is _Stage.PORTAL:
             return self.failed is None and tag == ord("T")
+        if self._changing:
+            self._changing -= tag == ord("C")
+            return False
         if self._skipping or self.failed is not None or not self._in_rest:
             if tag == ord("C") and self._in_rest:
                 self._skipping = False  # that was the COPY
@@ -320,9 +339,10 @@ class Run:
             written = dict(fields).get(_POSITION)
             position = self._rest.position(int(written), self._source) if written is not None else None
         failed = failure(fields, position)
-        if isinstance(failed, StatementFailed) and (stage is not _Stage.REST or self._skipping):
+        if isinstance(failed, StatementFailed) and (stage is not _Stage.REST or self._skipping or self._changing):
             # Not the client's statement has failed, but what was to be around it; its own words may have a value in them.
             what = {_Stage.SETTINGS: "the session's settings", _Stage.TABLE: "a table"}.get(stage or _Stage.REST, "the rows")
+            what = "the session's settings" if self._changing else what
             failed = EngineDisagrees(f"the engine did not take {what} ({failed.state})")
         if isinstance(failed, StatementFailed):
             failed.notices = self._of_parse()

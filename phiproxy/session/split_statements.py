@@ -249,8 +249,7 @@ def execute(session: State, name: bytes, portal: Portal, limit: int) -> None:
     if plan.split.around == "cursor":
         portal = _cursor(session, plan)
     session.computing = computing = Computing(plan, portal, computation, results, later, limit=limit)
-    if asks:
-        _ask(session, SETTINGS_QUESTION, lambda ok, rows: _told(session, computing, ok, rows))
+    _ask_settings(session, computing)
     if plan.split.analyzed is not None:
         _ask_plan(session, computing, given)
     columns = plan.source.columns if not plan.only_planned else None
@@ -327,14 +326,16 @@ def fetch(session: State, name: bytes, portal: Portal, cursor: Portal, limit: in
     plan, given = cursor.cursor, portal.given
     assert isinstance(plan, SplitPlan)
     assert given is not None
-    if cursor.computation is None:
-        raise CannotBeRun("the cursor cannot be read any more, since a FETCH from it has failed", hint="Declare it again.")
     # In a simple Query a binary cursor gives binary values; else Bind says what it gives.
     formats = (1,) if plan.effects.binary and session.pipeline.silent else given.result_formats
     text = b"" if portal.begun else writable(session, portal.plan.text)
     results = Results((), (), formats, limit, text=text, portal=writable(session, name))
     portal.begun = True
-    session.computing = Computing(plan, cursor, cursor.computation, results)
+    session.computing = computing = Computing(plan, cursor, cursor.computation, results)
+    if cursor.computation is None:  # the server says so first where the cursor is no more
+        why = "the cursor cannot be read any more, since a FETCH from it has failed"
+        computing.failed = CannotBeRun(why, hint="Declare it again.")
+    _ask_settings(session, computing)
     _execute(session, name, Expected(Kind.EXECUTE, touches=True, of_source=True))
 
 
@@ -381,6 +382,11 @@ def _ask(
     # One that has failed in this transaction has left its statement there.
     session.to_server.append(message(b"C", b"S" + OWN_NAME + b"\0") + own_query(text, b"", oids, given))
     session.pipeline.push(Expected(Kind.INTERNAL, done=done, rows=[], closes=3))
+
+
+def _ask_settings(session: State, computing: Computing) -> None:
+    """Ask for the settings of now, also for a cursor or portal that is read on: what it shows is written under those of then."""
+    _ask(session, SETTINGS_QUESTION, lambda ok, rows: _told(session, computing, ok, rows))
 
 
 def _not_executed(session: State) -> None:

@@ -26,10 +26,10 @@ def test_a_rest_without_a_source() -> None:
 
 def test_only_what_changes_is_set() -> None:
     before = {"timezone": "UTC", "datestyle": "ISO, MDY"}
-    assert set_statements(before, before) == b""
-    assert set_statements(before, {"timezone": "UTC"}) == b"RESET datestyle"
+    assert set_statements(before, before) == []
+    assert set_statements(before, {"timezone": "UTC"}) == [b"SET datestyle TO DEFAULT"]
     said = set_statements({}, {"timezone": "Zürich'; \\"})
-    assert said == rb"SET timezone TO E'Z\U000000fcrich\U00000027; \U0000005c'"
+    assert said == [rb"SET timezone TO E'Z\U000000fcrich\U00000027; \U0000005c'"]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_only_what_changes_is_set() -> None:
     ],
 )
 def test_a_search_path_is_a_list_of_names(shown: str, names: str) -> None:
-    assert set_statements({}, {"search_path": shown}) == f"SET search_path TO {names}".encode()
+    assert set_statements({}, {"search_path": shown}) == [f"SET search_path TO {names}".encode()]
 
 
 def test_what_is_no_list_of_names_is_not_sent() -> None:

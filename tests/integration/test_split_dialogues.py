@@ -79,6 +79,16 @@ def test_a_portal_is_not_read_as_a_cursor(backends: tuple[Backend, Backend], exe
     assert len([line for line in proxied if "DataRow" in line]) == len(executed)
 
 
+@pytest.mark.parametrize("hold", ["", "WITH HOLD"])
+@pytest.mark.parametrize("wrong", ["nope", "upper(full_name)::int"])
+def test_a_cursor_that_was_not_declared_is_none(backends: tuple[Backend, Backend], hold: str, wrong: str) -> None:
+    failing = query(f"DECLARE c CURSOR {hold} FOR SELECT upper(ssn), {wrong} FROM patients ORDER BY full_name")
+    fetched = query("FETCH c")
+    said = [query("BEGIN"), query("SAVEPOINT a"), failing, query("ROLLBACK TO a"), fetched, query("COMMIT"), fetched]
+    plain, proxied = (heard(backend.says(said)) for backend in backends)
+    assert proxied == plain
+
+
 # What is prepared, and lists of values: of each type, of wrong ones, and of wrong types.
 EXECUTED: dict[str, tuple[str, ...]] = {
     "(text) AS SELECT upper(full_name) || $1 FROM patients ORDER BY id": (

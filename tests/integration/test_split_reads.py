@@ -137,6 +137,17 @@ SPELLED = {
     " FROM patients p GROUP BY ROLLUP ((SELECT max(diagnosis) FROM visits v WHERE v.patient_id = p.id),"
     " (SELECT min(diagnosis) FROM visits v WHERE v.patient_id = p.id AND v.id > 1))",
 }
+# Columns that depend on a primary key that each of the groupings has, or not each.
+GROUPINGS = {
+    "SELECT p.*, grouping(active) FROM patients p GROUP BY GROUPING SETS ((id), (id, active))": None,
+    "SELECT p, max(upper(ssn)) FROM patients p GROUP BY GROUPING SETS ((id), (id, city))": None,
+    "SELECT id, city, max(full_name) FROM patients GROUP BY GROUPING SETS ((id, city), (id))": None,
+    "SELECT notes, max(ssn) FROM patients GROUP BY GROUPING SETS (id, GROUPING SETS ((id, city), (id, active))), CUBE (city)": None,
+    "SELECT p.id, city, (SELECT max(p.full_name)) FROM patients p GROUP BY ROLLUP (p.id), city": None,
+    "SELECT id, max(full_name), city FROM patients GROUP BY ROLLUP (id)": "42803",
+    "SELECT p.full_name, max(ssn) FROM patients p GROUP BY GROUPING SETS ((id), (id, active), ())": "42803",
+    "SELECT p.full_name, max(ssn) FROM patients p GROUP BY GROUPING SETS ((id), (active))": "42803",
+}
 # Here the engine would group by both: nothing of the rest tells it that they are one.
 NOT_TOLD_APART = [
     f"SELECT {ZONE} IS NULL, current_setting( 'timezone') IS NULL, max(ssn) FROM patients"
@@ -157,3 +168,8 @@ def test_equal_expressions_are_equal_however_they_are_written(kept_both: Differe
 @pytest.mark.parametrize("statement", NOT_TOLD_APART)
 def test_what_may_be_equal_is_not_grouped_by_twice(kept_both: Differential, statement: str) -> None:
     kept_both.refused(statement, protocol="simple")
+
+
+@pytest.mark.parametrize("statement", GROUPINGS)
+def test_a_column_depends_on_a_key_that_is_in_each_grouping(kept_both: Differential, statement: str) -> None:
+    assert kept_both.run(statement, protocol="simple").sqlstate == GROUPINGS[statement]

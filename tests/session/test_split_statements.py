@@ -316,8 +316,8 @@ def test_in_parts_and_closed(play: SplitPlay) -> None:
     assert (results.limit, results.suspended) == (1, False)
     play.engine_says(row_description(*COLUMNS) + data_row(b"1", NAME) + PORTAL_SUSPENDED)
     play.client_gets(data_row(b"1", NAME), PORTAL_SUSPENDED)
-    # the server says that the portal is there
-    play.server_gets(execute(), OWN_FLUSH)
+    # the server says that the portal is there, and what values are to look like now
+    play.asks_and_executes(execute())
     play.server_says(command_complete("SELECT 0"))
     results = play.engine_is_given([], last=True)
     assert results is not None

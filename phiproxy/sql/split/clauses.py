@@ -52,6 +52,16 @@ def select_token(spans: Spans, body: Node) -> int:
     return i
 
 
+def first_token(spans: Spans, body: Node) -> int:
+    """Return the SELECT of a query, or the TABLE of ``TABLE patients``; Impossible where it is written otherwise."""
+    items = body.get("fromClause", ())
+    if len(items) == 1 and "RangeVar" in items[0]:
+        before = spans.at(location(items[0]["RangeVar"])) - 1
+        if spans.name(before) == "TABLE":
+            return before
+    return select_token(spans, body)
+
+
 def from_clause(spans: Spans, select: int) -> tuple[int, int]:
     """Return the FROM of the query whose SELECT is at ``select``: what stands behind the word."""
     i = _end(spans, select + 1, _AFTER_FROM | {"FROM"})

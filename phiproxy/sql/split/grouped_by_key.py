@@ -25,24 +25,38 @@ def grouped_too(whole: Whole, gone: Collection[int]) -> Iterator[Replaced]:
     SELECT p.id, p.full_name, max(v.diagnosis) FROM patients p JOIN visits v ON p.id = v.patient_id GROUP BY p.id
     → rest: SELECT p.id, p.full_name, max(v.diagnosis) FROM … GROUP BY p.id, p.full_name
 
-    Of several groupings each must have the key: ``GROUP BY p.id, ROLLUP (v.room)``, of which each has what stands beside ROLLUP.
+    Of several groupings each must have the key, as in ``GROUP BY p.id, ROLLUP (v.room)`` and ``GROUPING SETS ((id), (id, room))``:
+    where one has not, PostgreSQL and the engine say of such a column that it is not grouped by.
     """
     for body in bodies(whole.body, gone):
         level = whole.verdict.levels.get(id(body))
         if body.get("groupClause") and level is not None:
-            in_each = [node for node in body["groupClause"] if "GroupingSet" not in node]
-            added = list(dict.fromkeys(_dependent(whole, body, in_each, level)))
-            if len(in_each) < len(body["groupClause"]) and set(_dependent(whole, body, body["groupClause"], level)) - set(added):
-                raise Impossible("columns may depend on a primary key in each of several groupings")
+            added = list(dict.fromkeys(_dependent(whole, body, _in_each(body, body["groupClause"], level), level)))
             if added:
                 at = group_by_end(whole.spans, body["groupClause"][0])
                 yield Replaced(at, at, (b"".join(b", " + column for column in added),))
 
 
-def _dependent(whole: Whole, body: Node, by: Sequence[Node], level: Level) -> Iterator[bytes]:
-    """Yield the columns that are shown, and depend on a primary key among these entries of GROUP BY."""
+def _in_each(body: Node, entries: Sequence[Node], level: Level) -> list[Column]:
+    """Return the columns that are in each of the groupings that these entries of GROUP BY come to.
+
+    GROUP BY a, GROUPING SETS ((b, c), (c)), ROLLUP (d)
+    → a, c
+    """
+    found: list[Column] = []
+    for node in entries:
+        if "GroupingSet" not in node:
+            columns = (_column(body, entry, level) for entry in grouping_entries([node]))
+            found += (column for column in columns if column is not None)
+        elif node["GroupingSet"]["kind"] == "GROUPING_SET_SETS":
+            first, *others = (_in_each(body, [one], level) for one in node["GroupingSet"]["content"])
+            found += (column for column in first if all(any(column is one for one in other) for other in others))
+    return found
+
+
+def _dependent(whole: Whole, body: Node, keys: Sequence[Column], level: Level) -> Iterator[bytes]:
+    """Yield the columns that are shown, and depend on a primary key among these columns."""
     every = [column for node in grouping_entries(body["groupClause"]) if (column := _column(body, node, level)) is not None]
-    keys = [column for node in grouping_entries(by) if (column := _column(body, node, level)) is not None]
     for source in level.sources:
         if source.relation is None or not _is_keyed(source, keys):
             continue

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from phiproxy.sql.pg_errors.calls import is_aggregate
 from phiproxy.sql.resolve.outputs_without_as import output_name
 from phiproxy.sql.split.blocks import Block
-from phiproxy.sql.split.clauses import select_token, tail
+from phiproxy.sql.split.clauses import first_token, tail
 from phiproxy.sql.split.ctes import is_volatile
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.remaining import bodies
@@ -208,7 +208,7 @@ def sorts_by_chance(whole: Whole, body: Node) -> bool:
 def _tail(whole: Whole, body: Node) -> tuple[int, int, list[tuple[int, int]]]:
     """Return where ORDER BY or what follows begins and ends, and the lockings in it: token indexes, ends excluded."""
     spans = whole.spans
-    first = tail(spans, select_token(spans, body))
+    first = tail(spans, first_token(spans, body))
     end = _next(spans, first, len(spans.tokens), set())
     locks, i = [], first
     while i < end:

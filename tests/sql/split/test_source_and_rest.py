@@ -67,7 +67,6 @@ NOT_SPLIT = [
     "SELECT upper(ssn) INTO copies FROM patients",
     "SELECT upper(p.ssn) FROM patients p, pairs()",
     "SELECT upper(patients.ssn), log.id, archive.patients.id FROM patients, archive.patients, log",
-    "SELECT id, full_name, max(ssn) FROM patients GROUP BY ROLLUP (id)",
     "SELECT upper(p.ssn) FROM patients p LEFT JOIN visits v ON p.full_name < v.diagnosis FOR UPDATE",
     "SELECT max(ssn) FROM patients FOR UPDATE",
     'SELECT ssn COLLATE "en-x-icu" FROM patients ORDER BY upper(ssn)',
