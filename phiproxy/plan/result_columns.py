@@ -66,6 +66,12 @@ class Columns:
         documents = any(r.column.form != "bytea" for _, r in self.protected)
         object.__setattr__(self, "longest", LONG_JSON if documents else sys.maxsize)
 
+    @property
+    def by_the_clock(self) -> bool:
+        """Tell whether a mask shows a moment that depends on the time zone of the session, which a year or month begins by."""
+        masks = ((r.column.masked_whole, r.column.type.underlying.family) for _, r in self.protected)
+        return any(mask is not None and mask.show.needs_value and family == "timestamptz" for mask, family in masks)
+
     def describe(self, fields: Sequence[Field], formats: Sequence[int] | None, sealed: SealedAttributes) -> list[Field]:
         """Return RowDescription's fields as the client must see them.
 

@@ -405,6 +405,11 @@ def _told(session: State, computing: Computing, ok: bool, rows: list[bytes]) -> 
         return
     *told, timeout = readable(session, rows[0]).decode("utf-8").split("\x01")
     settings = {name: value for name, value in zip(SETTINGS, told, strict=True) if value}
+    portal, columns = computing.portal, computing.plan.source.columns
+    if portal.computation is None:
+        portal.zone = settings.get("timezone", "")
+    elif columns is not None and columns.by_the_clock:
+        settings["timezone"] = portal.zone  # by another clock a masked moment would no longer be when a month begins
     computing.settings = {**settings, "search_path": dict(_read_under(session))["search_path"]}
     computing.results = computing.results._replace(seconds=_seconds(timeout))
 

@@ -86,6 +86,8 @@ class Portal:
     computation: object = None
     exhausted: bool = False
     begun: bool = False
+    # The time zone under which rows of a split statement were read.
+    zone: str = ""
     # Of a cursor over a split query: its plan; the cursor itself is the engine's.
     cursor: StatementPlan | None = None
 

@@ -40,8 +40,7 @@ def grouped_too(whole: Whole, gone: Collection[int]) -> Iterator[Replaced]:
 def _in_each(body: Node, entries: Sequence[Node], level: Level) -> list[Column]:
     """Return the columns that are in each of the groupings that these entries of GROUP BY come to.
 
-    GROUP BY a, GROUPING SETS ((b, c), (c)), ROLLUP (d)
-    → a, c
+    Of ``GROUP BY a, GROUPING SETS ((b, c), (c)), ROLLUP (d)`` these are a and c.
     """
     found: list[Column] = []
     for node in entries:
