@@ -158,7 +158,7 @@ def _settle(a: Analysis, columns: list[ListColumn], order: list[float]) -> None:
             for number, (entry, row) in enumerate(zip(column.entries, column.rows, strict=True)):
                 if entry is None:
                     why = f"the server would compute a value for {protecting[0].column.label}, which is protected"
-                    raise StatementRefused(why, hint="Give text parameters, text literals or NULL in VALUES.", position=position)
+                    raise StatementRefused(why, hint="Give parameters, literals or NULL there.", position=position)
                 if by_tags:
                     use: Use = Search(searched[0].column, searched[0].slot, searched[0].column.type, entry.array)
                 else:
@@ -190,7 +190,7 @@ def _agreed(columns: list[ListColumn]) -> tuple[dict[Entry, tuple[DeclaredType, 
                 raise StatementRefused(
                     "a column of given values is used as values of two types, or cut in one place and not in another, beside a "
                     "protected column",
-                    hint="Give it as two columns of VALUES.",
+                    hint="Give it as two columns, one for each use.",
                 )
             types.append(type_)
     return ways, types[0]
@@ -202,7 +202,7 @@ def _check_stored_as_searched(stored: ProtectedColumn, given_type: DeclaredType,
     same = given_type.underlying.family == own.family or (given_type.is_text and own.is_text)
     if not same or (own.typmod not in (-1, given_type.typmod) and own.family not in ("varchar", "bpchar")):
         why = f"given values of type {sql_name(given_type)} are compared with {stored.label} and stored as such"
-        raise StatementRefused(why, hint=f"Give them as two columns of VALUES, or cast them to {sql_name(own)}.", position=position)
+        raise StatementRefused(why, hint=f"Give them as two columns, or cast them to {sql_name(own)}.", position=position)
 
 
 def _operands(columns: Iterable[ListColumn]) -> list[Operand]:
@@ -213,8 +213,8 @@ def _check_agreed(users: list[User], protecting: list[Protecting], position: int
     label = protecting[0].column.label
     if None in users:
         why = f"a column of given values meets {label}, which is protected, and is used unprotected elsewhere"
-        raise StatementRefused(why, hint="Give it as two columns of VALUES.", position=position)
+        raise StatementRefused(why, hint="Give it as two columns, one for each use.", position=position)
     for other in protecting:
         if other.column.identity != protecting[0].column.identity:
             why = f"a column of given values meets {label} and {other.column.label}, which have different identities"
-            raise StatementRefused(why, hint="Give it as two columns of VALUES.", position=position)
+            raise StatementRefused(why, hint="Give it as two columns, one for each use.", position=position)

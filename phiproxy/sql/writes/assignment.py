@@ -298,7 +298,7 @@ def _given(column: ProtectedColumn, node: Node) -> str:
             f"The server cannot compute with what is encrypted. Select {name}, change it in the application, and give the result."
         )
     kind = "text" if column.type.is_text else sql_name(column.type)
-    return f"Give a {kind} parameter, a {kind} literal, NULL or DEFAULT."
+    return f"Give a literal or a parameter (of type {kind}), NULL or DEFAULT."
 
 
 def flow(a: Analysis, value: Value, column: ProtectedColumn | None, node: Node, destination: Destination) -> None:

@@ -180,7 +180,7 @@ def test_a_value_made_of_the_column_itself() -> None:
     assert error.hint is not None
     assert error.hint.endswith(f"Select notes, change it in the application, and give the result. {WITH_ENGINE}")
     error = refusal("UPDATE patients SET notes = jsonb_build_object('a', id)", VIEW, document)
-    assert error.hint == f"Give a jsonb parameter, a jsonb literal, NULL or DEFAULT. {WITH_ENGINE}"
+    assert error.hint == f"Give a literal or a parameter (of type jsonb), NULL or DEFAULT. {WITH_ENGINE}"
 
 
 def test_a_rotated_index_answers_by_its_old_slot() -> None:
