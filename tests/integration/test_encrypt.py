@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.padding import PKCS7
 from psycopg import sql
 
 from tests.harness.at_work import PAUSE, AtWork
-from tests.harness.oracle import LeakOracle
+from tests.harness.oracle import LeakOracle, spellings
 from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
@@ -52,6 +52,7 @@ COMMENT ON COLUMN patients.ssn IS 'as on the card';
 INSERT INTO patients
   SELECT n, 'secret-' || n, 'Ann ' || n, date '1980-01-01' + n, n / 7.0 FROM generate_series(1, {rows}) n;
 """
+VALUES = "secret-"  # what the values of TABLES begin with, and of most tests' own tables
 
 
 def rows_of(dsn: str, query: str) -> list[tuple[object, ...]]:
@@ -70,13 +71,16 @@ def same_rows(site: Site, queries: Iterable[str]) -> None:
 def filled_site(
     server: PostgresServer, directory: Path, *, policy: str = POLICY, ddl: str = TABLES, rows: int = 3000, settings: str = ""
 ) -> Iterator[Site]:
-    """A site with full tables; the service role may act as their owner, as a job needs it."""
+    """A site with full tables; the service role may act as their owner, as a job needs it. In no proxy's log will be a value."""
     with open_site(server, directory, policy=policy, ddl=ddl.replace("{rows}", str(rows)), settings=settings) as site:
         with server.connect() as conn:
             conn.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(site.role), sql.Identifier(site.service)))
             conn.execute(sql.SQL("GRANT SET ON PARAMETER session_replication_role TO {}").format(sql.Identifier(site.service)))
         try:
             yield site
+            logs = sorted(directory.rglob("*.log"))
+            assert logs
+            assert [log.name for log in logs if any(needle in log.read_bytes().lower() for needle in spellings(VALUES))] == []
         finally:
             with server.connect() as conn:
                 revoke = sql.SQL("REVOKE SET ON PARAMETER session_replication_role FROM {}")

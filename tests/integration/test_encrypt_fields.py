@@ -229,7 +229,7 @@ def test_statements_over_documents_in_clear_are_observed(postgres_server: Postgr
             time.sleep(0.5)
         assert sorted(each["answer"] for each in observed) == sorted(statements.values()), observed
         assert "secret" not in json.dumps(observed).lower().replace("secret%", "")
-        log = tmp_path / "statements.log"
+        log = tmp_path / "statements.txt"
         log.write_text("".join(f"LOG:  statement: {statement}\n" for statement in statements))
         said = site.cli("observe", "--from", str(log))
         assert "public.charts.doc$.name.family:  indexes: [value]" in said, said

@@ -280,6 +280,22 @@ def wal_on(mortal: MortalServer, disk: Path) -> Iterator[None]:
             conn.execute("SELECT pg_reload_conf()")
 
 
+def nearly_full(mortal: MortalServer, disk: Path) -> bool:
+    """Fill a segment of the WAL but for its end, and the disk so that there will be no other; tell whether there is none yet."""
+    ballast = disk / "ballast"
+    ballast.unlink(missing_ok=True)
+    with mortal.server.connect() as conn:  # a checkpoint after this would make another segment
+        conn.execute("SELECT pg_switch_wal()")
+        conn.execute("CHECKPOINT")
+        rest = "SELECT pg_logical_emit_message(false, '', repeat('x', (16 << 20) - 300000 - file_offset))"
+        at = "FROM pg_walfile_name_offset(pg_current_wal_insert_lsn())"
+        conn.execute(f"{rest} {at}".encode())
+        subprocess.run(["dd", "if=/dev/zero", f"of={ballast}", "bs=64k"], capture_output=True, check=False)
+        ((name, offset),) = conn.execute(f"SELECT file_name, file_offset::text {at}".encode()).fetchall()
+    later = [path for path in disk.iterdir() if len(path.name) == len(str(name)) and path.name > str(name)]
+    return not later and int(str(offset)) > 16_000_000
+
+
 def test_a_full_disk_of_the_wal(mortal: MortalServer) -> None:
     """The server panics, and says no more: the job says how to go on, nothing is half done, and it does when there is room."""
     place = mortal.own.directory / "wal"
@@ -288,18 +304,12 @@ def test_a_full_disk_of_the_wal(mortal: MortalServer) -> None:
     with small_disk(place, 96) as disk, filled_site(mortal.server, directory, rows=2000) as site, wal_on(mortal, disk):
         mortal.own._who.own(disk)
         before = rows_of(site.plain_dsn, NAMED)
-        with mortal.server.connect() as conn:  # the segment is nearly full, and there is no other: a checkpoint now would make one
-            conn.execute("SELECT pg_switch_wal()")
-            conn.execute("CHECKPOINT")
-            rest = "SELECT pg_logical_emit_message(false, '', repeat('x', (16 << 20) - 300000 - file_offset))"
-            conn.execute(f"{rest} FROM pg_walfile_name_offset(pg_current_wal_insert_lsn())".encode())
-        ballast = disk / "ballast"
-        subprocess.run(["dd", "if=/dev/zero", f"of={ballast}", "bs=64k"], capture_output=True, check=False)
+        until(lambda: nearly_full(mortal, disk), "others write too much meanwhile", 120)
         failed = run_cli("encrypt", "-c", str(site.config), env=site.env)
         assert (failed.returncode, "phiproxy jobs resume 1" in failed.stderr) == (1, True), failed.stderr
         assert "ignored" not in failed.stderr, "what a library says may quote a row"
         assert "PANIC" in mortal.own.log_path.read_text()
-        ballast.unlink()
+        disk.joinpath("ballast").unlink()
         mortal.kill()  # whether it has come back or not
         mortal.restart()
         assert rows_of(site.server.dsn(site.sealed), NAMED) == before, "still in clear"

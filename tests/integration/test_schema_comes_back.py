@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.oracle import SHAPES, LeakOracle
 from tests.harness.proxy import run_cli
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
@@ -112,6 +113,15 @@ def server(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
         yield own
 
 
+PLANTED = (
+    "UPDATE people SET ssn = 'x' || %s WHERE id = 1000",
+    "UPDATE people SET note = %s WHERE id = 1001",
+    "UPDATE parted SET ssn = %s WHERE id = 1",
+    "UPDATE logged SET note = %s WHERE id = 1",
+    "REFRESH MATERIALIZED VIEW kept",
+)
+
+
 def schema(site: Site, dsn: str) -> Counter[str]:
     """The lines of what pg_dump says of the schema: columns come back in another order."""
     text = ran(program(site, "pg_dump"), "--schema-only", "--no-owner", "-n", "public", "-d", dsn).decode()
@@ -145,6 +155,13 @@ TOLD = (
 
 def test_all_of_a_schema_comes_back_but_what_was_told(server: PostgresServer, tmp_path: Path) -> None:
     with filled_site(server, tmp_path, policy=POLICY, ddl=TABLES, rows=60) as site:
+        planted = SHAPES["text"]()
+        for database in (site.sealed, site.plain):
+            with site.server.connect(database) as conn:
+                for statement in PLANTED:
+                    conn.execute(statement.encode(), (planted,) * statement.count("%s"))
+        oracle = LeakOracle(site.server, site.sealed, tap=site.tap, proxy_logs=lambda: sorted(site.directory.glob("*.log")))
+        oracle.planted.append(planted)  # before it looked: the server has logged who has written it
         before = schema(site, server.dsn(site.sealed))
         told = run_cli("encrypt", "--dry-run", "-c", str(site.config), env=site.env).stdout
         assert [line for line in TOLD if line not in told] == []
@@ -152,12 +169,16 @@ def test_all_of_a_schema_comes_back_but_what_was_told(server: PostgresServer, tm
         site.cli("encrypt", "--fire-triggers")
         same_rows(site, QUERIES)
         assert "guards and tag indexes are there" in site.cli("check", check=False)
+        oracle.assert_no_leak()
         site.cli("decrypt", "public.people", "public.parted", "public.logged", "--reorder", "--fire-triggers")
         same_rows(site, QUERIES)
         after = schema(site, server.dsn(site.sealed))
         lost = Counter(LOST.split("\n"))
         assert before - after == lost
         assert sum((after - before).values()) == sum(lost[line] for line in lost if line.startswith("CREATE")), "as plain indexes"
+        found = oracle.leaks()
+        assert "table public.people" in found
+        assert [place for place in found if " log" in place and not place.startswith("table")] == []
 
 
 QUERIES = [
