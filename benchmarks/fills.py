@@ -123,6 +123,11 @@ def told(took: Sequence[float]) -> str:
     return f"p50 {percentile(took, 0.5) * 1e3:.1f} ms, p99 {percentile(took, 0.99) * 1e3:.1f}, longest {max(took) * 1e3:.0f}"
 
 
+def _slower(before: Sequence[float], beside: Sequence[float]) -> float | None:
+    """Return the 99th percentile beside a fill in that of before; None where a fill of few rows was over before any statement."""
+    return percentile(beside, 0.99) / percentile(before, 0.99) if before and beside else None
+
+
 def main() -> None:
     """Make the tables, take turns, and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -146,7 +151,7 @@ def measured(rows: int, turns: int) -> Job:
     return Job(
         f"encrypt, 3 columns of {rows} rows",
         wait=max(each.held for each in done),
-        p99=percentile(beside, 0.99) / percentile(before, 0.99),
+        p99=_slower(before, beside),
         rate=middle([each.in_sql[0] / each.seconds for each in done]),
     )
 
@@ -227,7 +232,8 @@ def _compare(columns: int, rounds: Sequence[Round]) -> None:
     by_clock = [each.in_sql[0] / each.seconds for each in rounds]
     by_cpu = [each.in_sql[1] / each.busiest for each in rounds]
     before, beside = [t for each in rounds for t in each.before], [t for each in rounds for t in each.beside]
-    ratio = f", {percentile(beside, 0.99) / percentile(before, 0.99):.1f} times" if before and beside else ""
+    slower = _slower(before, beside)
+    ratio = "" if slower is None else f", {slower:.1f} times"
     alone = sealed_alone(columns)
     tell(f"== {columns} columns in a loop that only seals: {alone * 1e6:.1f} µs of CPU a row, {1 / alone:,.0f} rows/s")
     tell(

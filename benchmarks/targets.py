@@ -108,7 +108,7 @@ def _added(results: Results) -> float | None:
 
 @dataclass(frozen=True)
 class Job:
-    """What a job over a table in use has taken, beside what there is without it; None where the job has no such thing.
+    """What a job over a table in use has taken, beside what there is without it; None where there is or was none.
 
     ``wait``: the longest time for which statements waited, from its switch on (seconds); ``p99``: that of the application's
     statements while all rows are gone through, in that of before; ``rate``: rows per second, in those of an UPDATE in SQL.

@@ -220,12 +220,15 @@ def test_a_killed_backend_behind_a_policy(tmp_path: Path) -> None:
         server = PostgresServer(own.host, own.port, own.superuser, own.password, own.log_path, own.bindir)
         with wire_site(server, tmp_path) as site:
             site.proxy.start()
+            witness = server.connect("postgres")
             with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
                 conn.execute("SET synchronous_commit = on")  # this server's default would forget the row in its crash
                 conn.execute("INSERT INTO notes VALUES (1, 'kept')")
                 os.kill(conn.info.backend_pid, signal.SIGKILL)
                 with pytest.raises(psycopg.errors.ConnectionFailure, match="closed the connection unexpectedly"):
                     conn.execute("SELECT 1")
+            with witness, pytest.raises(psycopg.OperationalError):
+                witness.execute("SELECT pg_sleep(30)")  # until the postmaster has noticed, it lets others in
 
             def reads() -> bool:
                 try:
