@@ -15,6 +15,7 @@ from phiproxy.jobs.dependent_others import converted_others, others_over
 from phiproxy.jobs.dependent_views import converted_views, views_over
 from phiproxy.jobs.dependents import Dependent, definitions_over, refusals
 from phiproxy.jobs.disk import Grown, Need, need_of
+from phiproxy.jobs.logged_in_clear import logged_in_clear
 from phiproxy.jobs.physical_definitions import Converter, PhysicalDefinitions, physical_definitions, without_fields
 from phiproxy.jobs.plain_definitions import PlainDefinitions
 from phiproxy.jobs.relations import Connection, Part, TableName, family_of, may_act_as, rows_of
@@ -246,6 +247,7 @@ async def look_at_fields(
     looking.obstacles += _of_domains(policy, layout, catalog, wanted, ("sealed", "leaving"), "decrypted")
     if policy.tenant is not None:
         looking.obstacles.append("the policy has tenants: a document is decrypted as a whole, and sealed again with --tenant-by")
+    looking.notes += await logged_in_clear(conn)
     targets = without_fields(bound, wanted)
     return await looking.result([await _look_at(looking, name, columns) for name, columns in _by_table(targets, wanted)])
 
@@ -273,6 +275,7 @@ async def look_back(
     physical = await physical_definitions(conn, policy, layout, registry_schema)
     looking = _Looking(conn, catalog, policy, converter, wanted, physical)
     looking.obstacles += _of_domains(policy, layout, catalog, wanted, ("sealed", "leaving"), "decrypted")
+    looking.notes += await logged_in_clear(conn)
     return await looking.result([await _look_back_at(looking, name, columns, reorder=reorder) for name, columns in by_table])
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from psycopg import sql
 
 from tests.harness.oracle import SHAPES, LeakOracle
 from tests.harness.proxy import run_cli
@@ -109,7 +110,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
     if request.param == "15":
         yield request.getfixturevalue("postgres_server")
         return
-    with wheel_server() as own:
+    with wheel_server(hostile_log=True) as own:
         yield own
 
 
@@ -127,6 +128,13 @@ def schema(site: Site, dsn: str) -> Counter[str]:
     text = ran(program(site, "pg_dump"), "--schema-only", "--no-owner", "-n", "public", "-d", dsn).decode()
     lines = [line.strip().rstrip(",") for line in text.split("\n")]
     return Counter(line for line in lines if line and not line.startswith(("--", "\\")))
+
+
+def may_log(site: Site, *, parameters: bool) -> None:
+    """Let the server log the parameters of a job's statements, or not, as a hint of ``decrypt`` has it."""
+    with site.server.connect() as conn:
+        length = sql.Literal(-1 if parameters else 0)
+        conn.execute(sql.SQL("ALTER ROLE {} SET log_parameter_max_length = {}").format(sql.Identifier(site.service), length))
 
 
 LOST = """\
@@ -170,6 +178,13 @@ def test_all_of_a_schema_comes_back_but_what_was_told(server: PostgresServer, tm
         same_rows(site, QUERIES)
         assert "guards and tag indexes are there" in site.cli("check", check=False)
         oracle.assert_no_leak()
+        may_log(site, parameters=True)
+        told = run_cli("decrypt", "public.people", "--reorder", "--dry-run", "-c", str(site.config), env=site.env).stdout
+        assert f"(log_statement = all), unless for the time of the job a superuser says ALTER ROLE {site.service} SET" in told
+        may_log(site, parameters=False)
+        told = run_cli("decrypt", "public.people", "--reorder", "--dry-run", "-c", str(site.config), env=site.env).stdout
+        assert "is opened" in told or "becomes text again" in told
+        assert "log" not in told.replace("public.logged", "")
         site.cli("decrypt", "public.people", "public.parted", "public.logged", "--reorder", "--fire-triggers")
         same_rows(site, QUERIES)
         after = schema(site, server.dsn(site.sealed))
