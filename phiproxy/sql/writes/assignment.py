@@ -36,7 +36,7 @@ from phiproxy.sql.resolve.scope import SYSTEM_COLUMNS, Scope, resolve
 from phiproxy.sql.table_names import protected_table
 from phiproxy.sql.text.parse import Node, children, only, reference_to, strings
 from phiproxy.sql.values.accepted_types import OWN
-from phiproxy.sql.values.operands import Operand, as_operand, cut_by, peel_cuts
+from phiproxy.sql.values.operands import Operand, as_operand, cut_by, peel_arrays, peel_cuts
 from phiproxy.sql.values.type_resolution import TEXT
 from phiproxy.sql.values.uses import Store
 from phiproxy.sql.writes.document_places import changed_document, member_place, put_at_place
@@ -156,12 +156,31 @@ def assign(a: Analysis, node: Node, column: ProtectedColumn | None, scope: Scope
             _strip(a, casts, column)
         flow(a, value, column, inner, destination.behind(*cast_types(casts)))
         return
+    if column.type.element is not None and _assign_given_arrays(a, node, column, scope, destination):
+        return
     rule = _CHOICES.get(kind)
     if rule is None:
         _assign_computed(a, node, column, scope, destination)
         return
     _strip(a, casts, column)
     rule(a, inner, column, scope, destination.behind(*cast_types(casts)))
+
+
+def _assign_given_arrays(a: Analysis, node: Node, column: ProtectedColumn, scope: Scope, destination: Destination) -> bool:
+    """Analyse a column of given texts that are cast to arrays; False where it is none.
+
+    UPDATE visits SET codes = u.c::text[] FROM unnest($1::text[]) AS u (c)
+    → UPDATE visits SET codes = u.c FROM unnest(envelopes($1)) AS u (c)
+    """
+    inner, casts = peel_arrays(node)
+    if not casts or only(inner)[0] != "ColumnRef" or any(to.element is None or to.element.typmod != -1 for to in cast_types(casts)):
+        return False  # what cuts or rounds its elements is not done here
+    value = expression(a, inner, scope)
+    if not isinstance(value, ListColumn):
+        raise computed(a, column, node)
+    value.casts.extend(casts)
+    flow(a, value, column, inner, destination.behind(*cast_types(casts)))
+    return True
 
 
 def _assign_computed(a: Analysis, node: Node, column: ProtectedColumn, scope: Scope, destination: Destination) -> None:

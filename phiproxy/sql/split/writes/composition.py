@@ -27,7 +27,7 @@ from phiproxy.sql.split.writes.parts_seen_together import (
     check_stored,
     names_sequences,
 )
-from phiproxy.sql.split.writes.targets import Target, carried_as, check_assigned
+from phiproxy.sql.split.writes.targets import Target, check_assigned, given_in_arrays_as
 from phiproxy.sql.statements.utility import effects
 
 MAX_COLUMNS = 1600
@@ -180,6 +180,8 @@ def as_arrays(rest: Rest, parts: Parts, types: Sequence[Type]) -> Rest:
         value = f"q.q{n}"
         if given != stored.type.oid:
             value = f"CAST({value} AS {stored.type.name if stored.type.schema else stored.type.unlimited.name})"
+        if parts.many and stored.type.element is not None:
+            value = f"CAST({value} AS {given_in_arrays_as(stored.type)})"  # there are no arrays of arrays
         values.append(f"pg_catalog.array_agg({value})" if parts.many else value)
     before = f"SELECT {', '.join(values)} FROM (".encode()
     chosen = f" WHERE {parts.chosen}" if parts.chosen else ""
@@ -198,7 +200,7 @@ def given_rows(write: Composed, stored: Sequence[Stored], numbers: Sequence[int]
     Where the engine keeps some, with the numbers of the rows.
     """
     listed = [n for n in numbers or range(1, len(stored) + 1) if not stored[n - 1].kept]
-    arrays = (f"pg_catalog.unnest({write.parameter(-n)}::{carried_as(stored[n - 1].type)}[])" for n in listed)
+    arrays = (f"pg_catalog.unnest({write.parameter(-n)}::{given_in_arrays_as(stored[n - 1].type)}[])" for n in listed)
     numbered = any(stored[n - 1].kept for n in numbers or range(1, len(stored) + 1))
     names = ", ".join([*(f"{COLUMN}{n}" for n in listed), *([KEPT] if numbered else [])])
     return f"ROWS FROM ({', '.join(arrays)}){' WITH ORDINALITY' if numbered else ''} AS {ALIAS} ({names})"

@@ -31,7 +31,7 @@ from phiproxy.sql.split.writes.merge_source import matching
 from phiproxy.sql.split.writes.returned_beside import Beside, kept_beside, returned_beside
 from phiproxy.sql.split.writes.row_keys import RowKey, row_keys, sets_key, table_of
 from phiproxy.sql.split.writes.split_again import split_again
-from phiproxy.sql.split.writes.targets import BY_COMMAND, target_of
+from phiproxy.sql.split.writes.targets import BY_COMMAND, of_given, target_of
 from phiproxy.sql.text.parse import Node, messages, strings
 from phiproxy.sql.text.token_spans import Spans
 from phiproxy.sql.values.operands import as_operand
@@ -324,7 +324,7 @@ def _write(merged: Merged, stored: Sequence[Stored]) -> Composed:
                 values.append((drawn,))
             elif any(one is value for one in carried):
                 number += 1
-                values.append((f"{ALIAS}.{COLUMN}{number}",))
+                values.append((of_given(stored[number - 1].type, f"{ALIAS}.{COLUMN}{number}"),))
             else:
                 values.append(value.as_select)
         _action(changed, when, values, [one for one in defaults if one.word is None], always=any(

@@ -21,6 +21,8 @@ from phiproxy.sql.writes.assignment import columns_of
 from phiproxy.wire.oids import TEXT_OID
 
 _TEMPORARY = "pg_temp"
+_SAME_TEXT = frozenset({"text", "varchar", "bpchar", "bool", "int2", "int4", "int8", "numeric", "uuid", "date"})
+"""Types whose values are read from the text that they are written as in the same session (of dates: the same DateStyle)."""
 BY_COMMAND = (
     "Rows are locked before, which row-level security must allow for all rows that are seen: let its policies be FOR ALL"
     " commands, or choose the rows by what the server can decide."
@@ -94,6 +96,26 @@ def carried_as(declared: DeclaredType) -> str:
     if declared.schema or by_oid(declared.oid) is not None:
         return declared.name if declared.schema else declared.family
     return quote_ident(declared.name, always=True)  # bit as a word is bit(1), and char a text
+
+
+def given_in_arrays_as(declared: DeclaredType) -> str:
+    """Return how the type of the elements is written in which values are given; that of an array is a text.
+
+    Impossible for an array whose text is not the same under all settings of a session.
+    """
+    if declared.element is None:
+        return carried_as(declared)
+    if declared.element.schema or declared.element.family not in _SAME_TEXT:
+        raise Impossible("arrays whose text depends on settings")
+    return "text"
+
+
+def of_given(declared: DeclaredType, value: str) -> str:
+    """Return a value that was given as an element of an array as one of its own type.
+
+    phi_write.phi_2 → CAST(phi_write.phi_2 AS text[])
+    """
+    return value if declared.element is None else f"CAST({value} AS {declared.name})"
 
 
 def check_assigned(catalog: Catalog, target: DeclaredType, value: Type) -> None:
