@@ -169,8 +169,7 @@ def assign(a: Analysis, node: Node, column: ProtectedColumn | None, scope: Scope
 def _assign_given_arrays(a: Analysis, node: Node, column: ProtectedColumn, scope: Scope, destination: Destination) -> bool:
     """Analyse a column of given texts that are cast to arrays; False where it is none.
 
-    UPDATE visits SET codes = u.c::text[] FROM unnest($1::text[]) AS u (c)
-    → UPDATE visits SET codes = u.c FROM unnest(envelopes($1)) AS u (c)
+    ``SET codes = u.c::text[] FROM unnest($1::text[]) AS u (c)`` becomes ``SET codes = u.c``, over the envelopes of the elements.
     """
     inner, casts = peel_arrays(node)
     if not casts or only(inner)[0] != "ColumnRef" or any(to.element is None or to.element.typmod != -1 for to in cast_types(casts)):
