@@ -158,6 +158,25 @@ class Signatures:
 
     # -- casts ---------------------------------------------------------------------------------------------------------------
 
+    def result(self, candidates: Sequence[Function | Operator], given: Sequence[Type]) -> Type:
+        """Return the type that all of these give for arguments of these types; None where they differ, or it is not known.
+
+        An array is of the one type that all arguments are of, or are arrays of (manual 38.2.5): ``tags || $1::text``,
+        ``array_append(tags, 'x')``.
+        """
+        results = {one.result for one in candidates}
+        only = results.pop() if len(results) == 1 else None
+        if only not in _ARRAYS:
+            return None if only in POLYMORPHIC else only
+        if None in given:
+            return None
+        types = {self.base(one) for one in given if one not in (0, UNKNOWN)}
+        elements = {self.element_of(one) or one for one in types}
+        if len(elements) != 1:
+            return None
+        array = self.array_of(elements.pop())
+        return array if all(one == array or self.element_of(one) is None for one in types) else None
+
     def takes(self, target: Type, source: Type, context: str = "i") -> bool:
         """Tell whether a value of ``source`` may become ``target`` (can_coerce_type): ``context`` as in pg_cast."""
         if target is None or source is None or source in (UNKNOWN, target):
@@ -262,33 +281,3 @@ def _expanded(function: Function, count: int) -> Iterator[Sequence[int]]:
         yield wanted[:count]
     if function.variadic and count >= len(wanted) - 1:
         yield (*wanted[:-1], *(function.variadic,) * (count - len(wanted) + 1))
-
-
-def result_of(candidates: Sequence[Function | Operator]) -> Type:
-    """Return the type that all of these give; None where they differ, or where it depends on what they are given."""
-    only = _one_result(candidates)
-    return None if only in POLYMORPHIC else only
-
-
-def result_for(signatures: Signatures, candidates: Sequence[Function | Operator], given: Sequence[Type]) -> Type:
-    """Return the type that all of these give for arguments of these types, also where it is one of arrays; None as ``result_of``.
-
-    An array is of the one type that all arguments are of, or are arrays of (manual 38.2.5): ``tags || $1::text``,
-    ``array_append(tags, 'x')``.
-    """
-    only = _one_result(candidates)
-    if only not in _ARRAYS:
-        return None if only in POLYMORPHIC else only
-    if None in given:
-        return None
-    types = {signatures.base(one) for one in given if one not in (0, UNKNOWN)}
-    elements = {signatures.element_of(one) or one for one in types}
-    if len(elements) != 1:
-        return None
-    array = signatures.array_of(elements.pop())
-    return array if all(one == array or signatures.element_of(one) is None for one in types) else None
-
-
-def _one_result(candidates: Sequence[Function | Operator]) -> Type:
-    results = {one.result for one in candidates}
-    return results.pop() if len(results) == 1 else None

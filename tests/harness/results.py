@@ -8,6 +8,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import psycopg
 from psycopg import pq
 from psycopg.pq.abc import PGconn, PGresult
 
@@ -90,13 +91,29 @@ def outcome(conn: PGconn, result: PGresult) -> Outcome:
         message=said(pq.DiagnosticField.MESSAGE_PRIMARY) or (result.error_message.decode() if failed else ""),
         hint=said(pq.DiagnosticField.MESSAGE_HINT),
         fields=fields(result),
-        rows=tuple(tuple(result.get_value(r, c) for c in range(result.nfields)) for r in range(result.ntuples)),
+        rows=rows(result),
         tag=(result.command_status or b"").decode(),
         count=result.command_tuples,
         transaction=pq.TransactionStatus(conn.transaction_status).name,
         parameters=tuple(result.param_type(n) for n in range(result.nparams)),
         position=int(where) if (where := said(pq.DiagnosticField.STATEMENT_POSITION)) else None,
     )
+
+
+def rows(result: PGresult) -> tuple[Row, ...]:
+    """Return the values as they came, since not all of them are values of Python's types."""
+    return tuple(tuple(result.get_value(r, c) for c in range(result.nfields)) for r in range(result.ntuples))
+
+
+def told_and_stored(cursor: psycopg.Cursor[tuple[object, ...]], select: str) -> list[object]:
+    """Return what an executed write told, the rows it returned, and what it stored as ``select`` reads it; and undo it."""
+    assert cursor.pgresult is not None
+    told, returned = cursor.statusmessage, rows(cursor.pgresult)
+    cursor.execute(select.encode())
+    assert cursor.pgresult is not None
+    stored = rows(cursor.pgresult)
+    cursor.connection.rollback()
+    return [told, sorted(map(repr, returned)), stored]
 
 
 def fields(result: PGresult) -> tuple[Field, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from tests.harness.results import told_and_stored
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
 
@@ -76,17 +77,7 @@ def _outcome(dsn: str, statement: str, *, binary: bool) -> list[object]:
             cursor.execute(statement.encode())
         except psycopg.Error as error:
             return [error.sqlstate]
-        told, shown = cursor.statusmessage, _values(cursor)
-        cursor.execute("SELECT * FROM things ORDER BY id")
-        stored = _values(cursor)
-        conn.rollback()
-        return [told, sorted(map(repr, shown)), stored]
-
-
-def _values(cursor: psycopg.Cursor[tuple[object, ...]]) -> list[list[bytes | None]]:
-    result = cursor.pgresult
-    assert result is not None
-    return [[result.get_value(row, column) for column in range(result.nfields)] for row in range(result.ntuples)]
+        return told_and_stored(cursor, "SELECT * FROM things ORDER BY id")
 
 
 @pytest.mark.parametrize("binary", [False, True])

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from tests.harness.results import told_and_stored
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site, open_site
 
@@ -82,18 +83,7 @@ STATEMENTS = [
 def _outcome(dsn: str, statement: str, *, binary: bool) -> list[object]:
     with psycopg.connect(dsn) as conn, conn.cursor(binary=binary) as cursor:
         cursor.execute(statement.encode())
-        told, shown = cursor.statusmessage, _rows(cursor)
-        cursor.execute(f"SELECT id, word, {LISTED} FROM things ORDER BY id".encode())
-        stored = _rows(cursor)
-        conn.rollback()
-        return [told, sorted(map(repr, shown)), stored]
-
-
-def _rows(cursor: psycopg.Cursor[tuple[object, ...]]) -> list[list[bytes | None]]:
-    """Return the values as they came, since not all of them are values of Python's types."""
-    result = cursor.pgresult
-    assert result is not None
-    return [[result.get_value(row, column) for column in range(result.nfields)] for row in range(result.ntuples)]
+        return told_and_stored(cursor, f"SELECT id, word, {LISTED} FROM things ORDER BY id")
 
 
 @pytest.mark.parametrize("binary", [False, True])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from phiproxy.policy.signatures import BOOL, RECORD, TEXT, UNKNOWN, Function, Rows, Signatures, TypeRow, result_of
+from phiproxy.policy.signatures import BOOL, RECORD, TEXT, UNKNOWN, Function, Rows, Signatures, TypeRow
 from tests.clinic_model import SIGNATURES
 
 MOOD, GRADE = 20001, 20002  # an enum, and a domain over it
@@ -76,7 +76,7 @@ def test_calls(name: str, arguments: list[int], count: int) -> None:
 
 def test_operations() -> None:
     assert BOTH.operations("=", 25, 23) == []
-    assert result_of(BOTH.operations("=", 25, UNKNOWN)) == BOOL
+    assert BOTH.result(BOTH.operations("=", 25, UNKNOWN), (25, UNKNOWN)) == BOOL
     assert BOTH.operations("-", 0, 25) == []
     assert BOTH.operations("-", 0, 23)
 

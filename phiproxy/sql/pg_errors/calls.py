@@ -11,7 +11,7 @@ from phiproxy.errors import (
     WindowingError,
     WrongObjectType,
 )
-from phiproxy.policy.signatures import ONE_TYPE, TEXT, UNKNOWN, Function, Type, result_for
+from phiproxy.policy.signatures import ONE_TYPE, TEXT, UNKNOWN, Function, Type
 from phiproxy.sql.pg_errors.expression_types import condition, type_of
 from phiproxy.sql.pg_errors.names_and_signatures import Level, Verdict, resolve
 from phiproxy.sql.pg_errors.sorted_outputs import check_aggregate
@@ -60,7 +60,7 @@ def _called(v: Verdict, body: Node, nodes: Sequence[Node], arguments: Sequence[T
     # A literal without a type is a text where one is taken: of the types of its category that is the preferred one.
     exact_types = tuple(TEXT if v.refused and given == UNKNOWN else v.signatures.base(given) for given in arguments)
     exact = [f for f in functions if f.arguments == exact_types]
-    return result_for(v.signatures, exact or functions, arguments)
+    return v.signatures.result(exact or functions, arguments)
 
 
 def _check_polymorphic(arguments: Sequence[Type], functions: Sequence[Function]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from phiproxy.errors import UndefinedOperator, WrongCount, WrongObjectType
-from phiproxy.policy.signatures import BOOL, POLYMORPHIC, TEXT, UNKNOWN, Operator, Type, result_for
+from phiproxy.policy.signatures import BOOL, POLYMORPHIC, TEXT, UNKNOWN, Operator, Type
 from phiproxy.sql.pg_errors.expression_types import common, condition, query, type_of
 from phiproxy.sql.pg_errors.names_and_signatures import Level, Outputs, Verdict
 from phiproxy.sql.text.parse import Node, location, only, strings
@@ -21,7 +21,7 @@ def operator(v: Verdict, names: Sequence[str], left: Type, right: Type, offset: 
     if not operators:
         shown = " ".join([*([v.shown(left)] if left != 0 else []), name, v.shown(right)])
         raise v.error(UndefinedOperator, f"operator does not exist: {shown}", offset, _HINT)
-    return result_for(v.signatures, _nearest(v, operators, left, right), (left, right))
+    return v.signatures.result(_nearest(v, operators, left, right), (left, right))
 
 
 def _nearest(v: Verdict, operators: Sequence[Operator], left: Type, right: Type) -> Sequence[Operator]:

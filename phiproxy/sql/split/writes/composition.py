@@ -204,3 +204,12 @@ def given_rows(write: Composed, stored: Sequence[Stored], numbers: Sequence[int]
     numbered = any(stored[n - 1].kept for n in numbers or range(1, len(stored) + 1))
     names = ", ".join([*(f"{COLUMN}{n}" for n in listed), *([KEPT] if numbered else [])])
     return f"ROWS FROM ({', '.join(arrays)}){' WITH ORDINALITY' if numbered else ''} AS {ALIAS} ({names})"
+
+
+def given_value(stored: Sequence[Stored], number: int) -> str:
+    """Return a value of such a row as one of the type of its column.
+
+    ``phi_write.phi_1``, ``CAST(phi_write.phi_2 AS text[])``
+    """
+    value, declared = f"{ALIAS}.{COLUMN}{number}", stored[number - 1].type
+    return value if declared.element is None else f"CAST({value} AS {declared.name})"

@@ -9,14 +9,14 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.result import Split
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.statement import Calls
-from phiproxy.sql.split.writes.assigned_values import ALIAS, COLUMN, Written, reads_ctes
+from phiproxy.sql.split.writes.assigned_values import ALIAS, Written, reads_ctes
 from phiproxy.sql.split.writes.clear_values import clear_outputs
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.composed_select import types_of
-from phiproxy.sql.split.writes.composition import Parts, Stored, composition_or_apart, given_rows
+from phiproxy.sql.split.writes.composition import Parts, Stored, composition_or_apart, given_rows, given_value
 from phiproxy.sql.split.writes.described import described
 from phiproxy.sql.split.writes.drawn_order import changing_of, check_drawn
-from phiproxy.sql.split.writes.targets import carried_as, of_given
+from phiproxy.sql.split.writes.targets import carried_as
 from phiproxy.sql.text.parse import only
 from phiproxy.sql.text.token_spans import Spans
 
@@ -54,7 +54,7 @@ def inserted_rows(a: Analysis, spans: Spans, write: Written, refusal: StatementR
         changed.add(f"({', '.join(quote_ident(name, always=True) for name in names)}) ")
     if clauses.into is not None:
         changed.add(clauses.into, " ")
-    values = ", ".join(of_given(one.type, f"{ALIAS}.{COLUMN}{n}") for n, one in enumerate(stored, start=1))
+    values = ", ".join(given_value(stored, n) for n in range(1, count + 1))
     changed.add(f"SELECT {values} FROM {given_rows(changed, stored)}")
     if clauses.conflict is not None:
         changed.add(" ", clauses.conflict)

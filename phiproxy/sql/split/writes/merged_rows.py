@@ -20,7 +20,7 @@ from phiproxy.sql.split.writes.clauses import Clauses
 from phiproxy.sql.split.writes.clear_values import clear_values
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composed_select import read_of
-from phiproxy.sql.split.writes.composition import Parts, Stored, composition_or_apart, given_rows
+from phiproxy.sql.split.writes.composition import Parts, Stored, composition_or_apart, given_rows, given_value
 from phiproxy.sql.split.writes.described_merge import described_merge, shows_all
 from phiproxy.sql.split.writes.drawn import is_changing, is_drawn
 from phiproxy.sql.split.writes.drawn_merge import drawn_merge
@@ -31,7 +31,7 @@ from phiproxy.sql.split.writes.merge_source import matching
 from phiproxy.sql.split.writes.returned_beside import Beside, kept_beside, returned_beside
 from phiproxy.sql.split.writes.row_keys import RowKey, row_keys, sets_key, table_of
 from phiproxy.sql.split.writes.split_again import split_again
-from phiproxy.sql.split.writes.targets import BY_COMMAND, of_given, target_of
+from phiproxy.sql.split.writes.targets import BY_COMMAND, target_of
 from phiproxy.sql.text.parse import Node, messages, strings
 from phiproxy.sql.text.token_spans import Spans
 from phiproxy.sql.values.operands import as_operand
@@ -324,7 +324,7 @@ def _write(merged: Merged, stored: Sequence[Stored]) -> Composed:
                 values.append((drawn,))
             elif any(one is value for one in carried):
                 number += 1
-                values.append((of_given(stored[number - 1].type, f"{ALIAS}.{COLUMN}{number}"),))
+                values.append((given_value(stored, number),))
             else:
                 values.append(value.as_select)
         _action(changed, when, values, [one for one in defaults if one.word is None], always=any(

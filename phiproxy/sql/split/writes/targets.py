@@ -110,14 +110,6 @@ def given_in_arrays_as(declared: DeclaredType) -> str:
     return "text"
 
 
-def of_given(declared: DeclaredType, value: str) -> str:
-    """Return a value that was given as an element of an array as one of its own type.
-
-    phi_write.phi_2 → CAST(phi_write.phi_2 AS text[])
-    """
-    return value if declared.element is None else f"CAST({value} AS {declared.name})"
-
-
 def check_assigned(catalog: Catalog, target: DeclaredType, value: Type) -> None:
     """Go on where a value of a type may be assigned to a column; Impossible where that is not known, since a cast may do more.
 

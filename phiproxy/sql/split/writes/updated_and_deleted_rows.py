@@ -18,14 +18,14 @@ from phiproxy.sql.split.writes.carried import carried
 from phiproxy.sql.split.writes.clear_values import clear_outputs
 from phiproxy.sql.split.writes.composed import Composed, Span
 from phiproxy.sql.split.writes.composed_select import outputs_of, read_of
-from phiproxy.sql.split.writes.composition import Parts, Stored, composition, composition_or_apart, given_rows
+from phiproxy.sql.split.writes.composition import Parts, Stored, composition, composition_or_apart, given_rows, given_value
 from phiproxy.sql.split.writes.described import described
 from phiproxy.sql.split.writes.drawn_order import changing_of, check_drawn
 from phiproxy.sql.split.writes.merge_source import derived_values, equalities, with_columns
 from phiproxy.sql.split.writes.parts_seen_together import Value
 from phiproxy.sql.split.writes.returned_beside import Beside, kept_beside, returned_beside, stored_beside
 from phiproxy.sql.split.writes.row_keys import row_keys, sets_key, table_of
-from phiproxy.sql.split.writes.targets import BY_COMMAND, of_given
+from phiproxy.sql.split.writes.targets import BY_COMMAND
 from phiproxy.sql.text.parse import location, only, strings
 from phiproxy.sql.text.token_spans import Spans
 
@@ -201,7 +201,7 @@ def add_write(
             changed.add(", " if position else "", f"{quote_ident(given.column, always=True)} = ")
             is_given = any(given is one for one in given_to)
             number += is_given
-            changed.add(*([of_given(stored[number - 1].type, f"{ALIAS}.{COLUMN}{number}")] if is_given else given.as_select))
+            changed.add(*([given_value(stored, number)] if is_given else given.as_select))
         changed.add(f" FROM {rows}")
     same = (f"{key.column} = {ALIAS}.{COLUMN}{number}{key.cast}" for number, key in enumerate(keys, start=first))
     changed.add(f" WHERE {' AND '.join(same)}")
