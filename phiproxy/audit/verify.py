@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
 
 from phiproxy.audit.checkpoints import BadCheckpoint, Checkpoint, Verifier, opened
 from phiproxy.audit.log_files import STEM_TIME, head
@@ -19,6 +19,8 @@ from phiproxy.audit.verify_anchors import Witnessed, check_anchors
 
 # Of a log that is open the last checkpoint is younger than so many intervals.
 _LATE = 3
+# The interval where no record that is signed says it.
+DEFAULT_SECONDS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,10 @@ class _Looked:
     leaves: list[bytes]
     checkpoints: list[Checkpoint]
     roots: dict[int, bytes] = field(default_factory=dict)
+    forged: bool = False
+    """Whether one of its checkpoints is not genuine."""
+    believed: int = 0
+    """How many of its records are signed, by its checkpoints or in the file that follows it."""
 
     @property
     def file(self) -> StoredFile:
@@ -109,6 +115,11 @@ class _Looked:
     def last(self) -> Mapping[str, Any]:
         return (record_of(self.lines[-1]) if self.lines else None) or {}
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it ends with a record that closes it, which is signed: anybody can write one that is not."""
+        return self.believed == len(self.lines) and self.last.get("kind") == "log.closed"
+
 
 def verify(
     directory: Path, verifiers: Sequence[Verifier], as_of: datetime | None = None, witnessed: Witnessed | None = None
@@ -119,9 +130,9 @@ def verify(
     files = [_look(contents, verifiers, result) for contents in there.files]
     by_stem = {looked.file.stem: looked for looked in files}
     _compute_roots(files)
-    continued = {said["file"]: said for looked in files if looked.is_genuine and _is_head(said := looked.first.get("previous"))}
+    _believe(files, by_stem)
     for looked in files:
-        _check_records(looked, continued.get(looked.file.stem), result)
+        _check_records(looked, result)
     writers: dict[tuple[str, str], list[_Looked]] = {}
     for looked in files:
         writers.setdefault(looked.file.writer, []).append(looked)
@@ -162,7 +173,7 @@ def _look(contents: Contents, verifiers: Sequence[Verifier], result: Verified) -
     if contents.has_records:
         result.files += 1
         result.records += len(lines)
-    return _Looked(contents, [leaf_hash(line) for line in lines], checkpoints)
+    return _Looked(contents, [leaf_hash(line) for line in lines], checkpoints, forged=len(checkpoints) < len(contents.notes))
 
 
 def _check_torn(stem: str, lines: Sequence[bytes], result: Verified) -> None:
@@ -178,7 +189,7 @@ def _compute_roots(files: Sequence[_Looked]) -> None:
     """Compute the roots of each file at every number of records that a checkpoint, another file or a supervisor speaks of."""
     wanted: dict[str, set[int]] = {looked.file.stem: {c.size for c in looked.checkpoints} for looked in files}
     for looked in files:
-        for said in (looked.first.get("previous"), *_heads_in(looked)):
+        for said in (looked.first.get("previous"), *_heads_in(looked.lines)):
             if _is_head(said):
                 wanted.setdefault(said["file"], set()).add(said["size"])
     for looked in files:
@@ -189,10 +200,26 @@ def _compute_roots(files: Sequence[_Looked]) -> None:
             looked.roots[size] = tree.root()
 
 
-def _heads_in(looked: _Looked) -> list[dict[str, Any]]:
+def _believe(files: Sequence[_Looked], by_stem: Mapping[str, _Looked]) -> None:
+    """Say of each file how many of its records are signed: what another one says of it counts where that itself is signed."""
+    for looked in files:
+        looked.believed = looked.proven if looked.is_genuine else 0
+    waiting = [looked for looked in files if looked.believed]
+    while waiting:
+        said = waiting.pop().first.get("previous")
+        before = by_stem.get(said["file"]) if _is_head(said) else None
+        if before is None or before.wrong is not None or before.believed >= len(before.lines):
+            continue
+        size = len(before.lines)
+        if said == head(before.file.stem, size, before.roots.get(size, EMPTY_ROOT)):
+            before.believed = size
+            waiting.append(before)
+
+
+def _heads_in(lines: Sequence[bytes]) -> list[dict[str, Any]]:
     """Return what the records of a supervisor say of its workers' files."""
     said: list[Any] = []
-    for line in looked.lines:
+    for line in lines:
         if b'"kind":"log.heads"' in line:
             said += (record_of(line) or {}).get("heads", [])
     return [each for each in said if _is_head(each)]
@@ -202,11 +229,8 @@ def _is_head(said: object) -> TypeGuard[dict[str, Any]]:
     return isinstance(said, dict) and isinstance(said.get("file"), str) and type(said.get("size")) is int and "root" in said
 
 
-def _check_records(looked: _Looked, continued: Mapping[str, Any] | None, result: Verified) -> None:
-    """See that the records are those that the checkpoints cover, and that those behind the last one are numbered on.
-
-    ``continued`` is what the file that follows it says of it, in a record that is signed.
-    """
+def _check_records(looked: _Looked, result: Verified) -> None:
+    """See that the records are those that the checkpoints cover, and that those behind the last one are numbered on."""
     file, proven = looked.file, looked.proven
     if not looked.has_records:
         return
@@ -220,7 +244,7 @@ def _check_records(looked: _Looked, continued: Mapping[str, Any] | None, result:
         result.proven += proven
         if looked.contents.hashes[:proven] != looked.leaves[:proven]:
             result.faults.append(Fault(file.stem, None, "the hashes of the leaves are not those of the records, which are genuine"))
-        _check_tail(looked, proven, continued, result)
+        _check_tail(looked, proven, result)
         return
     result.faults.append(_first_bad(looked, wrong))
 
@@ -284,22 +308,27 @@ def _broken(lines: Sequence[bytes], start: int, end: int) -> tuple[int, str] | N
     return None
 
 
-def _check_tail(looked: _Looked, proven: int, continued: Mapping[str, Any] | None, result: Verified) -> None:
-    tail, size = len(looked.lines) - proven, len(looked.lines)
+def _check_tail(looked: _Looked, proven: int, result: Verified) -> None:
+    tail, stem = len(looked.lines) - proven, looked.file.stem
     if tail <= 0:
         return
     broken = _broken(looked.lines, proven, len(looked.lines))
     if broken is not None:
-        result.faults.append(Fault(looked.file.stem, *broken))
+        result.faults.append(Fault(stem, *broken))
     elif not looked.checkpoints:
         return  # nothing of it is proven
-    elif continued is not None and continued == head(looked.file.stem, size, looked.roots.get(size, EMPTY_ROOT)):
+    elif looked.believed > proven:
         result.proven += tail
         text = f"{tail} records behind its last checkpoint are proven by the next file: the proxy had ended before it signed them"
-        result.notes.append(Fault(looked.file.stem, proven + 1, text))
+        result.notes.append(Fault(stem, proven + 1, text))
+    elif (record_of(looked.lines[proven - 1]) or {}).get("kind") == "log.closed":
+        result.faults.append(Fault(stem, proven + 1, "it was added behind the record that closes the file"))
+    elif looked.forged:
+        text = f"{tail} records, the first of which this is, stand only under checkpoints that are not genuine"
+        result.faults.append(Fault(stem, proven + 1, text))
     else:
         text = f"{tail} records behind the last checkpoint are not signed yet"
-        result.notes.append(Fault(looked.file.stem, proven + 1, text))
+        result.notes.append(Fault(stem, proven + 1, text))
 
 
 def _check_chain(
@@ -318,40 +347,49 @@ def _check_chain(
                 result.faults.append(Fault(looked.file.stem, None, "its records are missing, and younger files are there"))
     # Of files in which nothing is, those that follow know nothing.
     filled = [looked for looked in with_records if looked.lines or not looked.is_begun_only]
+    seconds, signed = DEFAULT_SECONDS, False
     for looked, following in zip(filled, [*filled[1:], None], strict=False):
         previous = looked.first.get("previous")
         if looked.first.get("kind") != "log.opened":
             result.faults.append(Fault(looked.file.stem, 1, "its beginning is missing: the first record does not open the file"))
         elif _is_head(previous):
             _check_head(previous, by_stem, frozenset(), looked.file.stem, result, exact=True)
-        _check_order(looked, following, stems, result)
-    if filled:
-        _check_end(filled[-1], with_records[-1], result, as_of)
+        said = looked.first.get("checkpoint_seconds")
+        if isinstance(said, int) and (looked.believed or not signed):  # what is not signed says nothing against what is
+            seconds, signed = said, signed or looked.believed > 0
+        _check_order(looked, following, stems, result, as_of - timedelta(seconds=_LATE * seconds + 5))
+    if with_records and with_records[-1] not in filled and (not filled or filled[-1].is_closed):
+        _check_end(with_records[-1], result, as_of - timedelta(seconds=_LATE * seconds + 5))
 
 
-def _check_order(looked: _Looked, following: _Looked | None, stems: frozenset[str], result: Verified) -> None:
-    """See that a file is closed, and that the one is there that its last record names; or that the following one knows it."""
+def _check_order(looked: _Looked, following: _Looked | None, stems: frozenset[str], result: Verified, late: datetime) -> None:
+    """See that a file is closed, and that the one is there that its last record names; or that the following one knows it.
+
+    Of files behind it of which nothing is signed, none says how it ended: anybody can put them there.
+    """
     stem, last = looked.file.stem, looked.last
     if last.get("kind") == "log.closed":
         following_stem = last.get("next")
         if following_stem is not None and following_stem not in stems:
             result.faults.append(Fault(stem, None, f"the file that follows it is missing: {following_stem}"))
-    elif following is not None:
+    if looked.is_closed:
+        return
+    if following is None or (looked.believed and not following.believed):
+        _check_end(looked, result, late)
+    elif following.believed:
         previous = following.first.get("previous")
         if not (_is_head(previous) and previous["file"] == stem):
             result.faults.append(Fault(stem, len(looked.lines) + 1, "cut off: it does not end with a closing record"))
 
 
-def _check_end(filled: _Looked, last: _Looked, result: Verified, as_of: datetime) -> None:
-    """See that a writer is at work, or has ended its log: by its last file, and by the last of them in which something is."""
-    if last is filled and filled.last.get("kind") == "log.closed":
-        return
-    seconds = filled.first.get("checkpoint_seconds")
-    latest = last.checkpoints[-1].time if last.checkpoints else datetime.strptime(last.file.begun, STEM_TIME).replace(tzinfo=UTC)
-    if isinstance(seconds, int) and as_of - latest > timedelta(seconds=_LATE * seconds + 5):
+def _check_end(looked: _Looked, result: Verified, late: datetime) -> None:
+    """See that a writer is at work: it has signed something, or begun a file that it has not signed yet, since ``late``."""
+    begun = datetime.strptime(looked.file.begun, STEM_TIME).replace(tzinfo=UTC)
+    latest = looked.checkpoints[-1].time if looked.checkpoints else begun
+    if latest < late:
         text = f"ends without a closing record: cut off, or the proxy was killed, after {latest.isoformat()}"
         text += "; its next start will sign what there is"
-        result.faults.append(Fault(last.file.stem, len(last.lines) + 1, text, unknown=True))
+        result.faults.append(Fault(looked.file.stem, len(looked.lines) + 1, text, unknown=True))
 
 
 def _check_anchors(contents: Contents, witnessed: Witnessed, result: Verified) -> None:
@@ -367,12 +405,14 @@ def _check_anchors(contents: Contents, witnessed: Witnessed, result: Verified) -
 
 def _check_heads(looked: _Looked, by_stem: Mapping[str, _Looked], stems: frozenset[str], result: Verified) -> None:
     """See that what a supervisor has signed of its workers' files is in these."""
-    newest: dict[str, dict[str, Any]] = {}
-    for said in _heads_in(looked):
-        if said["size"] >= newest.get(said["file"], {"size": 0})["size"]:
-            newest[said["file"]] = said
-    for said in newest.values():
-        _check_head(said, by_stem, stems, looked.file.stem, result, exact=False)
+    # What is signed, and what is not yet: a record that anybody can write hides none of those that are.
+    for lines in looked.lines[: looked.believed], looked.lines[looked.believed :]:
+        newest: dict[str, dict[str, Any]] = {}
+        for said in _heads_in(lines):
+            if said["size"] >= newest.get(said["file"], {"size": 0})["size"]:
+                newest[said["file"]] = said
+        for said in newest.values():
+            _check_head(said, by_stem, stems, looked.file.stem, result, exact=False)
 
 
 def _check_head(

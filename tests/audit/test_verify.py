@@ -1,5 +1,6 @@
 """Offline verification against whoever changes the files: the first bad record is named each time."""
 
+import json
 import random
 import shutil
 from collections.abc import Callable
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from phiproxy.audit.checkpoints import Signer
-from phiproxy.audit.log_files import LogFiles, Rotation, Writer
+from phiproxy.audit.checkpoints import Checkpoint, Signer
+from phiproxy.audit.log_files import LogFiles, Rotation, Writer, head
+from phiproxy.audit.merkle_hash_tree import leaf_hash, root_of
 from phiproxy.audit.open_log_file import CHECKPOINTS, COMPRESSED, HASHES, RECORDS
 from phiproxy.audit.reading import left_behind, stored_files
-from phiproxy.audit.records import line_of
+from phiproxy.audit.records import line_of, numbered
 from phiproxy.audit.verify import Verified, verify
 from phiproxy.errors import ConfigError
 
@@ -144,6 +146,81 @@ def test_what_stands_behind_a_closing_record_was_added(tmp_path: Path) -> None:
         file.write(b'{"half')
     (fault,) = verified(tmp_path).faults
     assert (fault.record, fault.text) == (6, "something was added behind the record that closes it")
+
+
+def forged(path: Path, kind: str, fields: dict[str, object], *, behind: int | None = None) -> int:
+    """Add a record that is numbered on and not signed behind so many, all of them by default; return its number."""
+    lines = path.read_bytes().rstrip(b"\0").splitlines()[:behind]
+    sequence = int(json.loads(lines[-1])["sequence"]) + 1
+    path.write_bytes(b"".join(line + b"\n" for line in (*lines, numbered(line_of(kind, fields), sequence).rstrip(b"\n"))))
+    return len(lines) + 1
+
+
+def test_a_closing_record_that_is_not_signed_hides_no_end_that_was_cut_off(tmp_path: Path) -> None:
+    write(log(tmp_path, Clock()), 10)
+    forged(only(tmp_path, RECORDS), "log.closed", {"next": None, "proxy": "proxy-1"}, behind=8)
+    result = verified(tmp_path, BEGAN + timedelta(hours=1))
+    assert [fault.unknown for fault in result.faults] == [True]
+    assert result.in_words.endswith("whether its end was cut off cannot be told")
+
+
+def test_a_new_log_is_signed_as_late_as_it_says(tmp_path: Path) -> None:
+    writer, facts = Writer("proxy-1", "0"), {"checkpoint_seconds": 900}
+    LogFiles(tmp_path, writer, SIGNER, Rotation(1 << 30, compress=False), now=Clock(), facts=facts).append([execution(1)])
+    assert not verified(tmp_path, BEGAN + timedelta(minutes=30)).faults
+    assert [fault.unknown for fault in verified(tmp_path, BEGAN + timedelta(hours=1)).faults] == [True]
+
+
+def test_a_record_behind_the_closing_one_was_added(tmp_path: Path) -> None:
+    files = log(tmp_path, Clock())
+    write(files, 3)
+    files.close()
+    record = forged(only(tmp_path, RECORDS), "execution", {"execution": 4, "login": "app", "rows": 1})
+    (fault,) = verified(tmp_path).faults
+    assert (fault.record, fault.text) == (record, "it was added behind the record that closes the file")
+
+
+def test_a_file_of_which_nothing_is_signed_does_not_say_how_the_one_before_ended(tmp_path: Path) -> None:
+    """Whoever cuts an end off begins the next file as a proxy would, whose first record says that nothing was there."""
+    write(log(tmp_path, Clock()), 10)
+    path, before = only(tmp_path, RECORDS), set(tmp_path.iterdir())
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:8]))
+    late = BEGAN + timedelta(hours=1)
+    log(tmp_path, Clock(late)).append([execution(1)])
+    for begun in set(tmp_path.iterdir()) - before:
+        if begun.suffix != RECORDS:
+            begun.write_bytes(b"")
+    faults = verified(tmp_path, late + timedelta(seconds=1)).faults
+    assert [(fault.file, fault.unknown) for fault in faults if "cut off" in fault.text] == [(path.stem, True)]
+
+
+def test_records_under_a_checkpoint_that_is_not_genuine_are_named(tmp_path: Path) -> None:
+    write(log(tmp_path, Clock()), 7)
+    path, checkpoints = only(tmp_path, RECORDS), only(tmp_path, CHECKPOINTS)
+    record = forged(path, "execution", {"execution": 8, "login": "app", "rows": 1})
+    origin = checkpoints.read_text().splitlines()[0]
+    root = root_of([leaf_hash(line) for line in path.read_bytes().splitlines()])
+    of_another_key = Signer(SIGNER.name, bytes(32)).note(Checkpoint(origin, record, root, BEGAN))
+    checkpoints.write_bytes(checkpoints.read_bytes() + of_another_key + b"\n\n")
+    named = [fault.record for fault in verified(tmp_path).faults if "not genuine" in fault.text]
+    assert record in named
+
+
+def test_heads_that_are_not_signed_hide_none_that_are(tmp_path: Path) -> None:
+    """Whoever changes a worker's file, and takes its checkpoints away, says in the supervisor's what is in it now."""
+    clock = Clock()
+    worker, supervisor = log(tmp_path, clock), log(tmp_path, clock, number="supervisor")
+    write(worker, 20)
+    supervisor.append([line_of("log.heads", {"heads": [worker.checkpoint()]})])
+    supervisor.checkpoint()
+    path, of_supervisor = (next(tmp_path.glob(f"*.{name}{RECORDS}")) for name in ("0", "supervisor"))
+    path.with_suffix(CHECKPOINTS).write_bytes(b"")
+    path.with_suffix(HASHES).write_bytes(b"")
+    path.write_bytes(path.read_bytes().replace(b'"rows":3', b'"rows":0'))
+    size = forged(path, "execution", {"execution": 20, "login": "app", "rows": 1})
+    root = root_of([leaf_hash(line) for line in path.read_bytes().splitlines()])
+    forged(of_supervisor, "log.heads", {"heads": [head(path.stem, size, root)]})
+    assert any("not what it was" in fault.text for fault in verified(tmp_path).faults)
 
 
 # -- the fuzzer -----------------------------------------------------------------------------------------------------------------
