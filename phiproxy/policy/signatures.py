@@ -161,13 +161,15 @@ class Signatures:
     def result(self, candidates: Sequence[Function | Operator], given: Sequence[Type]) -> Type:
         """Return the type that all of these give for arguments of these types; None where they differ, or it is not known.
 
-        An array is of the one type that all arguments are of, or are arrays of (manual 38.2.5): ``tags || $1::text``,
-        ``array_append(tags, 'x')``.
+        An array is of the one type that all polymorphic arguments are of, or are arrays of (manual 38.2.5): ``tags || $1::text``,
+        ``array_append(tags, 'x')``, ``trim_array(tags, 1)``.
         """
         results = {one.result for one in candidates}
         only = results.pop() if len(results) == 1 else None
         if only not in _ARRAYS:
             return None if only in POLYMORPHIC else only
+        if len(candidates) == 1 and isinstance(candidates[0], Function) and len(candidates[0].arguments) == len(given):
+            given = [one for one, wanted in zip(given, candidates[0].arguments, strict=True) if wanted in POLYMORPHIC]
         if None in given:
             return None
         types = {self.base(one) for one in given if one not in (0, UNKNOWN)}

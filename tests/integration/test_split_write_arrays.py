@@ -13,7 +13,8 @@ from tests.harness.site import Site, open_site
 
 DDL = """\
 CREATE TABLE things (
-    id int PRIMARY KEY, word text, tags text[], nums integer[], days date[], costs numeric(9,2)[], marks varchar(4)[], clear text[]
+    id int PRIMARY KEY, word text, tags text[], nums integer[], days date[], costs numeric(9,2)[], marks varchar(4)[], clear text[],
+    stamps timestamp(3)[], hours time[]
 );
 """
 POLICY = """\
@@ -28,12 +29,16 @@ tables:
       days: {type: "date[]"}
       costs: {type: "numeric(9,2)[]"}
       marks: {type: "varchar(4)[]"}
+      stamps: {type: "timestamp(3)[]"}
+      hours: {type: "time[]"}
 """
 ROWS = r"""
 INSERT INTO things VALUES
-(1, 'Stone', '{a,b}', '{1,2}', '{2000-02-29,infinity}', '{1.5,NaN}', '{ab,cd}', '{c,NULL}'),
-(2, 'O''Wood', '{"x, \"y\"",NULL,"NULL",""}', '[0:1]={3,4}', '{0044-03-15 BC}', '{}', '{}', '{e}'),
-(3, NULL, NULL, NULL, NULL, NULL, NULL, NULL)
+(1, 'Stone', '{a,b}', '{1,2}', '{2000-02-29,infinity}', '{1.5,NaN}', '{ab,cd}', '{c,NULL}',
+    '{2024-02-29 12:34:56.7895,-infinity}', '{23:59:59.999999}'),
+(2, 'O''Wood', '{"x, \"y\"",NULL,"NULL",""}', '[0:1]={3,4}', '{0044-03-15 BC}', '{}', '{}', '{e}',
+    '{"0044-03-15 00:00:01 BC"}', '{24:00}'),
+(3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)
 """
 STATEMENTS = [
     "UPDATE things SET tags = array_append(tags, 'new'::text) WHERE 'a' = ANY (tags)",
@@ -44,6 +49,7 @@ STATEMENTS = [
     "UPDATE things SET nums = array_fill(id, ARRAY[id, 2], ARRAY[0, 3]) RETURNING nums",
     "UPDATE things SET nums = '{{1,2},{3,4}}'::int[] || nums",
     "UPDATE things SET days = days || '1999-12-31'::date, costs = costs || ARRAY[length(word)::numeric / 3] RETURNING days, costs",
+    "UPDATE things SET stamps = stamps || (stamps[1] + interval '1.0015 s'), hours = hours[1:1] || '01:02:03.4'::time RETURNING *",
     "UPDATE things SET marks = marks || ARRAY[word]::varchar[]",
     "UPDATE things SET nums = ARRAY[length(word), id] WHERE word ILIKE '%o%'",
     "UPDATE things SET nums = tags || 'x'::text",
@@ -56,6 +62,26 @@ STATEMENTS = [
     " WHEN NOT MATCHED THEN INSERT (id, tags) VALUES (v.id, ARRAY[v.word || 'x'])",
     r"""UPDATE things SET tags = v.t::text[], days = v.d::date[] FROM unnest('{"{a,NULL}",NULL,"{}"}'::text[], """
     r"""'{"{29.2.2000}","{-infinity}",NULL}'::text[], '{1,2,3}'::int[]) AS v (t, d, id) WHERE v.id = things.id""",
+    "UPDATE things SET tags = tags[2:] || tags[1], word = (tags || word)[cardinality(tags) + 1], nums = nums[1:2] || nums[2]",
+    "UPDATE things SET tags = tags[:1] || upper('x') || tags[2:] RETURNING tags[1:2], upper(tags[1])",
+    "UPDATE things SET tags = trim_array(tags, 1), marks = marks[1:1] || 'abcd'::varchar WHERE cardinality(tags) > 0",
+    "UPDATE things SET word = (string_to_array(word, 'o'))[1:2][1]",
+    "INSERT INTO things (id, tags) VALUES (7, ARRAY['x', upper('y'), NULL])",
+    "INSERT INTO things AS t (id, tags) VALUES (1, '{n}'), (2, NULL), (5, '{k}')"
+    " ON CONFLICT (id) DO UPDATE SET tags = t.tags || EXCLUDED.tags, word = upper(t.word) RETURNING *",
+    "INSERT INTO things AS t (id, tags, nums) VALUES (2, '{n}'::text[] || 'c'::text, '{1}')"
+    " ON CONFLICT (id) DO UPDATE SET tags = array_append(t.tags, EXCLUDED.id::text), nums = EXCLUDED.nums || t.nums",
+    "INSERT INTO things AS t (id, marks) VALUES (1, '{abc}')"
+    " ON CONFLICT (id) DO UPDATE SET marks = t.marks || EXCLUDED.marks WHERE 'ab' = ANY (t.marks) RETURNING marks",
+    "INSERT INTO things AS t (id, marks) VALUES (1, '{abcde}') ON CONFLICT (id) DO UPDATE SET marks = t.marks || EXCLUDED.marks",
+    "INSERT INTO things AS t (id, days, costs) VALUES (2, '{2001-01-01}', '{2.005}')"
+    " ON CONFLICT (id) DO UPDATE SET days = t.days || EXCLUDED.days, costs = EXCLUDED.costs || t.costs RETURNING days, costs",
+    "INSERT INTO things AS t (id, tags, clear) SELECT id + 1, tags || 'z'::text, clear FROM things"
+    " ON CONFLICT (id) DO UPDATE SET tags = t.tags || EXCLUDED.tags, clear = EXCLUDED.clear RETURNING id, tags, clear",
+    "WITH x AS (DELETE FROM things WHERE word ILIKE 's%' RETURNING id, tags, word)"
+    " INSERT INTO things (id, tags, nums) SELECT id + 50, tags || lower(word), '{7}' FROM x RETURNING *",
+    "WITH x AS (UPDATE things SET tags = tags || 'q'::text WHERE id = 1 RETURNING id, tags),"
+    " y AS (UPDATE things SET nums = nums || 5 WHERE id = 2 RETURNING nums) SELECT * FROM x, y",
     r"""UPDATE things SET nums = v.n::int[] FROM unnest('{"{1,x}"}'::text[]) AS v (n)""",
 ]
 

@@ -58,7 +58,7 @@ def _called(v: Verdict, body: Node, nodes: Sequence[Node], arguments: Sequence[T
     if names[-1] == "unnest" and len(arguments) == 1:
         return v.signatures.element_of(arguments[0])
     # A literal without a type is a text where one is taken: of the types of its category that is the preferred one.
-    exact_types = tuple(TEXT if v.refused and given == UNKNOWN else v.signatures.base(given) for given in arguments)
+    exact_types = tuple(TEXT if given == UNKNOWN else v.signatures.base(given) for given in arguments)
     exact = [f for f in functions if f.arguments == exact_types]
     return v.signatures.result(exact or functions, arguments)
 

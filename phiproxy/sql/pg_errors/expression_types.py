@@ -265,6 +265,11 @@ def indirection(v: Verdict, _node: Node, body: Node, level: Level) -> Type:
     row, then = v.signatures.row(v.signatures.base(argument)), body["indirection"][0]
     for index in children(body["indirection"]):
         type_of(v, index, level)
+    if row is not None and row.element and row.category == "A" and row.name not in _SUBSCRIPTED:
+        steps = [only(index)[1] for index in body["indirection"] if "A_Indices" in index]
+        if len(steps) < len(body["indirection"]):
+            return None  # a field of an element
+        return row.oid if any(step.get("is_slice") for step in steps) else row.element
     if row is None or row.category == "A" or row.name in ("jsonb", "hstore"):
         return None
     offset = first(body["arg"])

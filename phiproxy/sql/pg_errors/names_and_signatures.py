@@ -124,7 +124,7 @@ class Verdict:
     ``parameters`` are the types of undeclared parameters by number: that of the cast where one occurs first, else not known.
     ``levels`` are what queries see, by the ids of their bodies; ``types`` those of expressions, by the ids of theirs.
     ``sent``: the server is to have the statement as it is, and says itself what it finds only behind constants that cannot be read.
-    ``refused``: it is refused already, so that literals have the types that functions and operators give them.
+    ``refused``: it is refused already, so that what PostgreSQL says behind all else is looked for too.
     ``once``: the numbers of undeclared parameters that stand at one place only, and so are like literals.
     """
 

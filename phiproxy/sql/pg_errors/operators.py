@@ -29,7 +29,7 @@ def _nearest(v: Verdict, operators: Sequence[Operator], left: Type, right: Type)
 
     A literal has the other operand's type; two of them are texts, where the operator takes these.
     """
-    if v.refused and left == right == UNKNOWN:
+    if left == right == UNKNOWN:
         left = right = TEXT if any(o.left == o.right == TEXT for o in operators) else UNKNOWN
     one, other = v.signatures.base(left), v.signatures.base(right)
     one, other = (other if one == UNKNOWN else one), (one if other == UNKNOWN else other)

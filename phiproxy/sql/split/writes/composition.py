@@ -177,12 +177,8 @@ def as_arrays(rest: Rest, parts: Parts, types: Sequence[Type]) -> Rest:
     """
     values = []
     for n, (stored, given) in enumerate(zip(parts.stored, types, strict=True), start=1):
-        value = f"q.q{n}"
-        if given != stored.type.oid:
-            value = f"CAST({value} AS {stored.type.name if stored.type.schema else stored.type.unlimited.name})"
-        if parts.many and stored.type.element is not None:
-            value = f"CAST({value} AS {given_in_arrays_as(stored.type)})"  # there are no arrays of arrays
-        values.append(f"pg_catalog.array_agg({value})" if parts.many else value)
+        value = as_stored(f"q.q{n}", stored, given)
+        values.append(f"pg_catalog.array_agg({as_element(value, stored)})" if parts.many else value)
     before = f"SELECT {', '.join(values)} FROM (".encode()
     chosen = f" WHERE {parts.chosen}" if parts.chosen else ""
     behind = f") AS q ({', '.join(f'q{n}' for n in range(1, len(values) + 1))}){chosen}".encode()
@@ -190,6 +186,18 @@ def as_arrays(rest: Rest, parts: Parts, types: Sequence[Type]) -> Rest:
     texts = [before + first, *others]
     texts[-1] += behind
     return Rest(tuple(texts), rest.parameters, tuple((s + len(before), e + len(before), at) for s, e, at in rest.spans))
+
+
+def as_stored(value: str, stored: Stored, given: Type) -> str:
+    """Return a computed value of a type as one of the type of the column that it is stored in."""
+    if given == stored.type.oid:
+        return value
+    return f"CAST({value} AS {stored.type.name if stored.type.schema else stored.type.unlimited.name})"
+
+
+def as_element(value: str, stored: Stored) -> str:
+    """Return such a value as an element of an array: there are no arrays of arrays, so an array is a text."""
+    return value if stored.type.element is None else f"CAST({value} AS {given_in_arrays_as(stored.type)})"
 
 
 def given_rows(write: Composed, stored: Sequence[Stored], numbers: Sequence[int] = ()) -> str:

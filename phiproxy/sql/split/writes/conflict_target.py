@@ -13,9 +13,9 @@ from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.tables_and_columns import type_of
 from phiproxy.sql.split.writes.assigned_values import ALIAS, COLUMN, Given, Written
 from phiproxy.sql.split.writes.composed import Composed
-from phiproxy.sql.split.writes.composition import Stored, given_rows
+from phiproxy.sql.split.writes.composition import Stored, as_element, as_stored, given_rows, given_value
 from phiproxy.sql.split.writes.row_keys import RowKey, table_of
-from phiproxy.sql.split.writes.targets import Target
+from phiproxy.sql.split.writes.targets import Target, cast_as
 from phiproxy.sql.text.parse import Node, messages, only, strings
 from phiproxy.types.declared import DeclaredType
 
@@ -122,13 +122,12 @@ def in_one_row(
     flag, row = f"q.q{count + 1}", f"q.q{count + 2}"
     outputs = []
     for n, (one, type_) in enumerate(zip((*stored, *values), given, strict=True), start=1):
-        value = f"q.q{n}"
-        if type_ != one.type.oid:
-            value = f"CAST({value} AS {one.type.name if one.type.schema else one.type.unlimited.name})"
+        value = as_element(as_stored(f"q.q{n}", one, type_), one)
         if n <= len(stored):
             outputs.append(f"pg_catalog.array_agg({value} ORDER BY {row}) FILTER (WHERE {flag})")
         elif proposed is not None:
-            outputs.append(f"(pg_catalog.array_agg({value}))[1]")
+            first = f"(pg_catalog.array_agg({value}))[1]"
+            outputs.append(first if one.type.element is None else f"CAST({first} AS {cast_as(one.type)})")
         else:
             outputs.append(f"pg_catalog.array_agg({value} ORDER BY {row})")
     met = f"pg_catalog.bool_or({flag} AND NOT q.first)"
@@ -154,7 +153,7 @@ def add_updates(changed: Composed, write: Written, keys: Sequence[RowKey], store
         if one.computed:
             number += 1
             rows = given_rows(changed, stored, (*told, number))
-            changed.add(f"(SELECT {ALIAS}.{COLUMN}{number} FROM {rows} WHERE {same} LIMIT 1)")
+            changed.add(f"(SELECT {given_value(stored, number)} FROM {rows} WHERE {same} LIMIT 1)")
         else:
             changed.add(*one.as_select)
     rows = given_rows(changed, stored, told)

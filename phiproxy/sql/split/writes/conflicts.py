@@ -48,7 +48,7 @@ from phiproxy.sql.split.writes.drawn import is_drawn
 from phiproxy.sql.split.writes.drawn_order import ASKED_FIRST, check_drawn_of_conflict, draws_before_conflict
 from phiproxy.sql.split.writes.parts_seen_together import answered
 from phiproxy.sql.split.writes.row_keys import RowKey, row_keys, sets_key, shows_all
-from phiproxy.sql.split.writes.targets import carried_as
+from phiproxy.sql.split.writes.targets import cast_as
 from phiproxy.sql.text.parse import parse
 from phiproxy.sql.text.token_spans import Spans
 from phiproxy.types.declared import DeclaredType
@@ -187,7 +187,7 @@ def _source(upsert: _Upsert, computed: _Computed) -> Composed:
     for number, row in enumerate(upsert.rows, start=1):
         source.add(", " if number > 1 else "", f"({number}::int4")
         for key in upsert.keys:
-            kind = carried_as(upsert.write.target.type(upsert.a.context.catalog, key))
+            kind = cast_as(upsert.write.target.type(upsert.a.context.catalog, key))
             source.add(", CAST(", row[key].span, f" AS {kind})")
         source.add(")")
     equal = " AND ".join(f"{label}.{name} = {_ROWS}.{name}" for name in names)
@@ -226,7 +226,7 @@ def _select(upsert: _Upsert) -> Composed:
         for name in names:
             if name in upsert.excluded:
                 raw = column_type(upsert.a.context.catalog, upsert.write.target, name)
-                inner = carried_as(upsert.write.target.type(upsert.a.context.catalog, name))
+                inner = cast_as(upsert.write.target.type(upsert.a.context.catalog, name))
                 select.add(", CAST(CAST(", row[name].span, f" AS {inner}) AS {raw.name})")
             else:
                 select.add(", NULL")

@@ -19,11 +19,11 @@ from phiproxy.sql.split.clauses import from_clause
 from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.remaining import bodies
 from phiproxy.sql.split.tables_and_columns import mentioned
-from phiproxy.sql.split.writes.assigned_values import ALIAS, COLUMN, Given, Written, reads_ctes
+from phiproxy.sql.split.writes.assigned_values import ALIAS, Given, Written, reads_ctes
 from phiproxy.sql.split.writes.clear_values import clear_outputs
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.composed_select import types_of
-from phiproxy.sql.split.writes.composition import Parts, Stored, composition_or_apart, given_rows
+from phiproxy.sql.split.writes.composition import Parts, Stored, composition_or_apart, given_rows, given_value
 from phiproxy.sql.split.writes.conflict_target import (
     GIVEN,
     HIDDEN,
@@ -41,7 +41,7 @@ from phiproxy.sql.split.writes.inserted_rows import add_query
 from phiproxy.sql.split.writes.merge_source import with_columns
 from phiproxy.sql.split.writes.merged_rows import calls_volatile
 from phiproxy.sql.split.writes.row_keys import RowKey, row_keys, sets_key, shows_all
-from phiproxy.sql.split.writes.targets import carried_as, check_assigned
+from phiproxy.sql.split.writes.targets import cast_as, check_assigned
 from phiproxy.sql.split.writes.values_in_with import is_settled
 from phiproxy.sql.text.parse import location, messages, only, strings
 from phiproxy.sql.text.token_spans import Spans
@@ -178,7 +178,7 @@ def _select(proposed: _Proposed) -> Composed:
         name = quote_ident(column.name, always=True)
         if column.name in proposed.names:
             raw = column_type(a.context.catalog, write.target, column.name)
-            inner = carried_as(write.target.type(a.context.catalog, column.name))
+            inner = cast_as(write.target.type(a.context.catalog, column.name))
             select.add(f", CAST(CAST(phi_query.{name} AS {inner}) AS {raw.name}) AS {name}")
         else:
             select.add(f", NULL AS {name}")
@@ -227,7 +227,7 @@ def _add_matching(select: Composed, proposed: _Proposed) -> str:
         given = write.query[proposed.names.index(key)]
         select.add(", " if number else "", given.span if not given.bare else "CAST(")
         if given.bare:
-            select.add(given.span, f" AS {carried_as(write.target.type(proposed.a.context.catalog, key))})")
+            select.add(given.span, f" AS {cast_as(write.target.type(proposed.a.context.catalog, key))})")
     behind = spans.tokens[spans.targets_end(word)].end
     if len(body.get("fromClause", ())) == 1:
         first, last = from_clause(spans, word)
@@ -249,7 +249,7 @@ def _write(proposed: _Proposed, stored: Sequence[Stored], values: Sequence[Store
     if clauses.into is not None:
         changed.add(clauses.into, " ")
     numbers = range(len(stored) + 1, len(stored) + len(values) + 1)
-    shown = ", ".join(f"{ALIAS}.{COLUMN}{n}" for n in numbers)
+    shown = ", ".join(given_value([*stored, *values], n) for n in numbers)
     changed.add(f"SELECT {shown} FROM {given_rows(changed, [*stored, *values], numbers)} ")
     changed.add((clauses.conflict[0], clauses.updates[0].names[0]))
     add_updates(changed, proposed.write, proposed.told, stored)

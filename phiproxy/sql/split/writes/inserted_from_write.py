@@ -18,7 +18,7 @@ from phiproxy.sql.result import Split
 from phiproxy.sql.split.impossible import Impossible
 from phiproxy.sql.split.writes.assigned_values import ALIAS, COLUMN, Given, Written, output_span, written
 from phiproxy.sql.split.writes.composed import Composed, Span
-from phiproxy.sql.split.writes.composition import Parts, Stored, composition
+from phiproxy.sql.split.writes.composition import Parts, Stored, composition, given_value
 from phiproxy.sql.split.writes.described import described_around
 from phiproxy.sql.split.writes.drawn_order import fires_for_rows
 from phiproxy.sql.split.writes.inner_write import InnerWrite, all_writes, inner_writes
@@ -78,7 +78,7 @@ def inserted_from_write(a: Analysis, spans: Spans, refusal: StatementRefused | V
     added = {id(one): f"{COLUMN}{n}" for n, one in enumerate(computed, start=count + 1)}
     changed = Composed(a.text, spans).add((a.statement.start, inner.span[0]))
     add_write(inner.a, changed, inner.spans, inner.write, stored, given_to, one_of=range(1, len(stored) + 1))
-    changed.add(*(f", {ALIAS}.{name} AS {name}" for name in added.values()), " ")
+    changed.add(*(f", {given_value(stored, n)} AS {name}" for n, name in enumerate(added.values(), start=count + 1)), " ")
     at, quoted = inner.span[1], quote_ident(label, always=True)
     for position, one in enumerate(outputs):
         stays = id(one) not in added

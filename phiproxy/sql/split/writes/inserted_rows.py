@@ -16,7 +16,7 @@ from phiproxy.sql.split.writes.composed_select import types_of
 from phiproxy.sql.split.writes.composition import Parts, Stored, composition_or_apart, given_rows, given_value
 from phiproxy.sql.split.writes.described import described
 from phiproxy.sql.split.writes.drawn_order import changing_of, check_drawn
-from phiproxy.sql.split.writes.targets import carried_as
+from phiproxy.sql.split.writes.targets import cast_as
 from phiproxy.sql.text.parse import only
 from phiproxy.sql.text.token_spans import Spans
 
@@ -87,6 +87,6 @@ def add_query(select: Composed, a: Analysis, write: Written) -> Composed:
     for given in write.query:
         if given.bare:
             select.add((at, given.span[0]), "CAST(", given.span)
-            select.add(f" AS {carried_as(write.target.type(a.context.catalog, given.column))})")
+            select.add(f" AS {cast_as(write.target.type(a.context.catalog, given.column))})")
             at = given.span[1]
     return select.add((at, end))

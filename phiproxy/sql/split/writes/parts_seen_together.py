@@ -18,7 +18,7 @@ from phiproxy.sql.context import Analysis
 from phiproxy.sql.passes import analyse
 from phiproxy.sql.result import Answered, Occurrence, Refused, Rest, Waiting
 from phiproxy.sql.split.clock_constants import asks_clock
-from phiproxy.sql.split.impossible import Impossible
+from phiproxy.sql.split.impossible import Impossible, RefusedWithHint
 from phiproxy.sql.split.same_answers import means_clock
 from phiproxy.sql.split.sources import depends_on_value
 from phiproxy.sql.split.waiting import places
@@ -33,6 +33,10 @@ _OF_SEQUENCES = ("nextval", "currval", "setval")
 _SHOWN = ("targetList", "valuesLists", "functions")
 _ANY = range(1, 1 << 16)
 _SOURCE = b"phi_source"
+_OF_ITS_OWN = (
+    "A parameter or constant of it meets what is encrypted, and stands where the server would see it too. Give it twice, as two"
+    " parameters."
+)
 _KEPT = StatementRefused("RETURNING is computed with values that only the engine is given", hint="It is split.")
 Value = int | str
 """The number of a client's parameter, or a constant as it is written."""
@@ -122,7 +126,7 @@ def check_apart(a: Analysis, parts: Sequence[Part], rest: Rest, clear: Collectio
         if value not in clear and not any(first <= _joined(at, places) < last for first, last in own)
     )
     if not met.protected.isdisjoint(met.clear):
-        raise Impossible("a value meets something protected, and stands in clear elsewhere")
+        raise RefusedWithHint("a value meets something protected, and stands in clear elsewhere", _OF_ITS_OWN)
 
 
 def _joined(offset: int, places: Sequence[int]) -> int:

@@ -21,8 +21,10 @@ from phiproxy.sql.writes.assignment import columns_of
 from phiproxy.wire.oids import TEXT_OID
 
 _TEMPORARY = "pg_temp"
-_SAME_TEXT = frozenset({"text", "varchar", "bpchar", "bool", "int2", "int4", "int8", "numeric", "uuid", "date"})
-"""Types whose values are read from the text that they are written as in the same session (of dates: the same DateStyle)."""
+_SAME_TEXT = frozenset(
+    {"text", "varchar", "bpchar", "bool", "int2", "int4", "int8", "numeric", "uuid", "date", "timestamp", "time"}
+)  # fmt: skip
+"""Types whose values are read from the text that they are written as in the same session, of dates with the same DateStyle."""
 BY_COMMAND = (
     "Rows are locked before, which row-level security must allow for all rows that are seen: let its policies be FOR ALL"
     " commands, or choose the rows by what the server can decide."
@@ -96,6 +98,11 @@ def carried_as(declared: DeclaredType) -> str:
     if declared.schema or by_oid(declared.oid) is not None:
         return declared.name if declared.schema else declared.family
     return quote_ident(declared.name, always=True)  # bit as a word is bit(1), and char a text
+
+
+def cast_as(declared: DeclaredType) -> str:
+    """Return how the type of a value is written in a cast, without a length; of an array that of its elements, ``varchar[]``."""
+    return carried_as(declared) if declared.element is None else f"{carried_as(declared.element)}[]"
 
 
 def given_in_arrays_as(declared: DeclaredType) -> str:

@@ -22,7 +22,7 @@ from phiproxy.sql.split.writes.inner_write import InnerWrite, all_writes, inner_
 from phiproxy.sql.split.writes.parts_seen_together import answered, check_apart, check_whatever_is_given
 from phiproxy.sql.split.writes.returned import over_returned
 from phiproxy.sql.split.writes.returned_beside import returned_beside
-from phiproxy.sql.split.writes.targets import carried_as
+from phiproxy.sql.split.writes.targets import cast_as
 from phiproxy.sql.split.writes.updated_and_deleted_rows import add_chosen, add_write, clear_of, stored_of, values_of_rows
 from phiproxy.sql.text.token_spans import Spans
 
@@ -116,7 +116,7 @@ def _chosen(
     if len(inner) == 1:
         return add_chosen(inner[0].a, Composed(a.text, inner[0].spans), inner[0].write, given_to[0])
     select, first = Composed(a.text, spans), 0
-    columns = [f"NULL::{carried_as(one.type)}" for of_one in stored for one in of_one]
+    columns = [f"NULL::{cast_as(one.type)}" for of_one in stored for one in of_one]
     for number, (one, values, of_one) in enumerate(zip(inner, given_to, stored, strict=True)):
         behind = first + len(of_one)
         if one.write.clauses.before is not None:
