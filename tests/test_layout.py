@@ -15,6 +15,7 @@ OF_NO_MODULE = {
     "test_citations.py": "what code, tests and docs cite of each other",
     "test_layout.py": "where tests are",
     "test_package.py": "what is installed",
+    "audit/test_forged_kinds.py": "a record of each kind, as whoever holds no key would write it",
     "audit/test_report_in_chromium.py": "the report as a browser shows and prints it",
     "commands/test_filled.py": "what check, ddl and keys say of filled tables, one after the other",
     "commands/test_named_otherwise.py": "jobs over objects of any name, in databases of other encodings",

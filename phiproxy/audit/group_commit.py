@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, cast
 import structlog
 
 from phiproxy.audit.lease import Lease, LeasedFile
-from phiproxy.audit.records import Line, line_of
+from phiproxy.audit.records import Kind, Line, line_of
 from phiproxy.audit.writer import Frames, Start, framed
 
 log = structlog.get_logger("phiproxy.audit")
@@ -159,7 +159,7 @@ class AuditLog(asyncio.Protocol):
 
     # -- records -----------------------------------------------------------------------------------------------------------
 
-    def event(self, kind: str, fields: Mapping[str, Any]) -> int:
+    def event(self, kind: Kind, fields: Mapping[str, Any]) -> int:
         """Record something that is no execution; returns its ticket, as ``submit`` does."""
         return self.submit(line_of(kind, {**self._facts, **fields}))
 

@@ -108,14 +108,14 @@ def _files(directory: Path) -> list[StoredFile]:
 
 
 def record_of(line: bytes) -> dict[str, Any] | None:
-    """Return a line as a record; None for what is not canonical JSON of one with a number."""
+    """Return a line as a record; None for what is not canonical JSON of one with a kind, a time and a number."""
     try:
         record = json.loads(line)
-    except ValueError:
+        if not isinstance(record, dict) or type(record.get("sequence")) is not int or canonical(record) != line:
+            return None
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(record, dict) or type(record.get("sequence")) is not int or canonical(record) != line:
-        return None
-    return record
+    return record if isinstance(record.get("kind"), str) and isinstance(record.get("time"), str) else None
 
 
 def records(directory: Path) -> Iterator[Mapping[str, Any]]:

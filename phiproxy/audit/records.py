@@ -7,10 +7,15 @@ import json
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 VERSION: Final = 1
 """Of the record's fields; ``v`` in each."""
+Kind = Literal[
+    "execution", "refused", "login", "break_glass", "break_glass.reviewed", "key",
+    "policy.loaded", "proxy.started", "proxy.stopped", "log.opened", "log.closed", "log.heads", "log.gap",
+]  # fmt: skip
+"""Every kind of record that there is: who verifies a log is tried with a forged one of each."""
 BREAK_GLASS: Final = "break_glass"
 """The kind of a record that masks are lifted for a reason; ``glass`` names it."""
 REVIEWED: Final = "break_glass.reviewed"
@@ -40,7 +45,7 @@ def now() -> bytes:
     return _second[1] + b"%06dZ" % microseconds
 
 
-def line_of(kind: str, fields: Mapping[str, Any]) -> Line:
+def line_of(kind: Kind, fields: Mapping[str, Any]) -> Line:
     """Return a record of this moment, still without its number."""
     record = {"kind": kind, "time": now().decode(), "v": VERSION, **fields, "sequence": None}
     before, _, behind = canonical(record).partition(_MARK)

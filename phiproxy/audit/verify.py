@@ -19,6 +19,8 @@ from phiproxy.audit.verify_anchors import Witnessed, check_anchors
 
 # Of a log that is open the last checkpoint is younger than so many intervals.
 _LATE = 3
+# A longer interval, in seconds, is none.
+_LONGEST = 366 * 86_400
 # The interval where no record that is signed says it.
 DEFAULT_SECONDS: Final = 60
 
@@ -221,7 +223,8 @@ def _heads_in(lines: Sequence[bytes]) -> list[dict[str, Any]]:
     said: list[Any] = []
     for line in lines:
         if b'"kind":"log.heads"' in line:
-            said += (record_of(line) or {}).get("heads", [])
+            heads = (record_of(line) or {}).get("heads")
+            said += heads if isinstance(heads, list) else []
     return [each for each in said if _is_head(each)]
 
 
@@ -262,12 +265,14 @@ def _first_bad(looked: _Looked, wrong: Checkpoint) -> Fault:
         return _compared(stem, stored[:genuine], looked.leaves)
     good = max((c.size for c in looked.checkpoints if c.size < wrong.size), default=0)
     broken = _broken(looked.lines, good, wrong.size)
-    if broken is not None:
+    if broken is None and len(looked.lines) < wrong.size:
+        cut_off = _cut_off(stem, len(looked.lines) + 1, wrong.size)
+        broken = len(looked.lines) + 1, cut_off.text
+    if broken is not None and broken[0] == good + 1:
         return Fault(stem, *broken)
-    if len(looked.lines) < wrong.size:
-        return _cut_off(stem, len(looked.lines) + 1, wrong.size)
+    # What is seen to be wrong may stand behind what was forged better.
     text = f"one of records {good + 1} to {wrong.size} is not what was signed (their hashes were changed too)"
-    return Fault(stem, good + 1, text)
+    return Fault(stem, good + 1, text if broken is None else f"{text}; record {broken[0]}: {broken[1]}")
 
 
 def _cut_off(stem: str, first: int, last: int, known: str = "") -> Fault:
@@ -355,7 +360,8 @@ def _check_chain(
         elif _is_head(previous):
             _check_head(previous, by_stem, frozenset(), looked.file.stem, result, exact=True)
         said = looked.first.get("checkpoint_seconds")
-        if isinstance(said, int) and (looked.believed or not signed):  # what is not signed says nothing against what is
+        # What is not signed says nothing against what is.
+        if type(said) is int and 0 < said <= _LONGEST and (looked.believed or not signed):
             seconds, signed = said, signed or looked.believed > 0
         _check_order(looked, following, stems, result, as_of - timedelta(seconds=_LATE * seconds + 5))
     if with_records and with_records[-1] not in filled and (not filled or filled[-1].is_closed):
@@ -370,7 +376,7 @@ def _check_order(looked: _Looked, following: _Looked | None, stems: frozenset[st
     stem, last = looked.file.stem, looked.last
     if last.get("kind") == "log.closed":
         following_stem = last.get("next")
-        if following_stem is not None and following_stem not in stems:
+        if isinstance(following_stem, str) and following_stem not in stems:
             result.faults.append(Fault(stem, None, f"the file that follows it is missing: {following_stem}"))
     if looked.is_closed:
         return

@@ -134,7 +134,7 @@ async def written(directory: Path, anchor: dict[str, Any]) -> AuditLog:
     log = AuditLog(start(directory, anchor=anchor), on_failure="refuse", interval=60)
     await log.open({})
     for number in range(5):
-        assert await durable(log, log.event("test", {"number": number}))
+        assert await durable(log, log.event("login", {"number": number}))
     await log.close()
     return log
 

@@ -53,9 +53,9 @@ async def durable(log: AuditLog, ticket: int) -> bool:
 async def test_what_is_durable_is_in_the_file(tmp_path: Path) -> None:
     async with opened(tmp_path) as log:
         for number in range(20):
-            ticket = log.event("test", {"number": number})
+            ticket = log.event("login", {"number": number})
             assert await durable(log, ticket)
-            assert [r["number"] for r in records(tmp_path) if r["kind"] == "test"][-1] == number
+            assert [r["number"] for r in records(tmp_path) if r["kind"] == "login"][-1] == number
         assert await durable(log, 1)
         assert (log.failing, log.broken, log.recorded) == (False, False, 21)
     kinds = [record["kind"] for record in records(tmp_path)]
@@ -67,12 +67,12 @@ async def test_what_is_durable_is_in_the_file(tmp_path: Path) -> None:
 async def test_tickets_are_told_in_their_order_whatever_comes_together(tmp_path: Path) -> None:
     async with opened(tmp_path) as log:
         told: list[int] = []
-        tickets = [log.event("test", {"number": number}) for number in range(500)]
+        tickets = [log.event("login", {"number": number}) for number in range(500)]
         for ticket in tickets:
             log.when_durable(ticket, lambda ticket, _: told.append(ticket))
         assert await durable(log, tickets[-1])
         assert told == tickets
-    assert [record["number"] for record in records(tmp_path) if record["kind"] == "test"] == list(range(500))
+    assert [record["number"] for record in records(tmp_path) if record["kind"] == "login"] == list(range(500))
 
 
 async def test_it_is_signed_also_when_nothing_happens(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ async def test_a_writer_that_dies_is_replaced_and_its_records_are_written_after_
         process = log._process
         assert process is not None
         os.kill(process.pid, signal.SIGSTOP)
-        tickets = [log.event("test", {"number": number}) for number in range(3)]
+        tickets = [log.event("login", {"number": number}) for number in range(3)]
         waiting = [asyncio.ensure_future(durable(log, ticket)) for ticket in tickets]
         await asyncio.sleep(0.05)
         assert log.lag >= 0.04
@@ -102,9 +102,9 @@ async def test_a_writer_that_dies_is_replaced_and_its_records_are_written_after_
         async with asyncio.timeout(120):
             while log.broken:
                 await asyncio.sleep(0.05)
-        assert await durable(log, log.event("test", {"number": 3}))
+        assert await durable(log, log.event("login", {"number": 3}))
         assert log.lag == 0
-    assert {record["number"] for record in records(tmp_path) if record["kind"] == "test"} == {0, 1, 2, 3}
+    assert {record["number"] for record in records(tmp_path) if record["kind"] == "login"} == {0, 1, 2, 3}
     assert verify(tmp_path, [SIGNER.verifier]).faults == []
 
 
@@ -156,7 +156,7 @@ async def test_records_of_several_turns_are_sent_together(
                 loop.call_soon(turn, left - 1)
             clock[0] += takes
             if left % every == 0:
-                log.event("test", {})
+                log.event("login", {})
 
         loop.call_soon(turn, 30)
         async with asyncio.timeout(120):

@@ -246,7 +246,7 @@ async def until_leased(log: AuditLog) -> int:
     async with asyncio.timeout(120):
         while log._leased is None:
             log._ask_at = 0.0
-            assert await durable(log, log.event("test", {"number": count}))
+            assert await durable(log, log.event("login", {"number": count}))
             count += 1
             if count % 150 == 0:
                 log._ask_if_busy()
@@ -261,7 +261,7 @@ async def leasing(directory: Path) -> AsyncIterator[tuple[AuditLog, int]]:
 
 
 def told_of(directory: Path) -> list[int]:
-    return [record["number"] for record in records(directory) if record["kind"] == "test"]
+    return [record["number"] for record in records(directory) if record["kind"] == "login"]
 
 
 def proven(directory: Path, numbers: Sequence[int]) -> None:
@@ -273,7 +273,7 @@ def proven(directory: Path, numbers: Sequence[int]) -> None:
 async def test_a_busy_log_writes_itself_and_what_is_told_is_there(memory: Path) -> None:
     async with leasing(memory) as (log, count):
         for number in range(count, count + 40):
-            assert await durable(log, log.event("test", {"number": number}))
+            assert await durable(log, log.event("login", {"number": number}))
             assert told_of(memory)[-1] == number
         await written_as_they_come(log, memory, count + 40)
         leased, log._asked = log._leased, ""
@@ -293,15 +293,15 @@ async def written_as_they_come(log: AuditLog, memory: Path, first: int) -> None:
             at_once = False  # so slow is the machine
         else:
             leased.at_once = at_once
-        ticket = log.event("test", {"number": number})
+        ticket = log.event("login", {"number": number})
         assert (ticket == 0) is at_once
         assert (told_of(memory)[-1] == number) is at_once
         if leased is not None and not at_once:
             leased.at_once = True
-            assert log.event("test", {"number": number + 1}), "it waits behind one that waits"
+            assert log.event("login", {"number": number + 1}), "it waits behind one that waits"
             assert told_of(memory)[-1] == number - 1
         else:
-            log.event("test", {"number": number + 1})
+            log.event("login", {"number": number + 1})
         assert await durable(log, ticket)
         assert await durable(log, log._submitted)
         assert told_of(memory)[-2:] == [number, number + 1]
@@ -312,7 +312,7 @@ async def test_what_is_told_while_the_disk_is_slow_is_there(memory: Path) -> Non
         leased = log._leased
         assert leased is not None
         leased.at_once, leased.is_slow = False, True
-        assert await durable(log, log.event("test", {"number": count}))
+        assert await durable(log, log.event("login", {"number": count}))
         assert log._leased is None
         assert log._ask_at > asyncio.get_running_loop().time()
     proven(memory, range(count + 1))
@@ -330,7 +330,7 @@ async def test_what_is_told_while_the_disk_fails_is_there(memory: Path, monkeypa
                 raise OSError(errno.EIO, "Input/output error")
 
             patched.setattr(os, "fdatasync", fail)
-            assert await durable(log, log.event("test", {"number": count}))
+            assert await durable(log, log.event("login", {"number": count}))
         assert (log._leased, log.broken) == (None, False)
     assert told_of(memory) == list(range(count + 1))
     assert verify(memory, [SIGNER.verifier]).faults == []
@@ -339,17 +339,17 @@ async def test_what_is_told_while_the_disk_fails_is_there(memory: Path, monkeypa
 async def test_a_writer_that_dies_takes_nothing_with_it(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "RETRY", 0.05)
     async with leasing(memory) as (log, count):
-        assert await durable(log, log.event("test", {"number": count}))
+        assert await durable(log, log.event("login", {"number": count}))
         assert log._process is not None
         os.kill(log._process.pid, signal.SIGKILL)
         number = count
         async with asyncio.timeout(120):
             while log._leased is not None or log.broken or log._transport is None:
                 number += 1
-                log.event("test", {"number": number})
+                log.event("login", {"number": number})
                 await asyncio.sleep(0.01)
         number += 1
-        assert await durable(log, log.event("test", {"number": number}))
+        assert await durable(log, log.event("login", {"number": number}))
     assert told_of(memory) == list(range(number + 1))
     assert verify(memory, [SIGNER.verifier]).faults == []
 
@@ -372,10 +372,10 @@ async def test_a_lease_that_cannot_be_used_is_given_back(memory: Path, monkeypat
         count = 0
         async with asyncio.timeout(120):
             while not any(asked):
-                assert await durable(log, log.event("test", {"number": count}))
+                assert await durable(log, log.event("login", {"number": count}))
                 count += 1
                 if count % 150 == 0:
                     log._ask_if_busy()
-        assert await durable(log, log.event("test", {"number": count}))
+        assert await durable(log, log.event("login", {"number": count}))
         assert log._leased is None
     proven(memory, range(count + 1))

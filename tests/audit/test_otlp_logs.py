@@ -129,8 +129,8 @@ async def test_an_answer_that_is_none_is_said_and_counted_and_the_next_records_a
     await log.open({})
     collector.answers = b"<html>Log in</html>"
     with capture_logs() as logged:
-        assert await durable(log, log.event("test", {"number": 1})) is beside_files
-        assert await durable(log, log.event("test", {"number": 2})) is beside_files
+        assert await durable(log, log.event("login", {"number": 1})) is beside_files
+        assert await durable(log, log.event("login", {"number": 2})) is beside_files
         async with asyncio.timeout(60):
             while log.undelivered.get("otlp", 0) < 2:
                 await asyncio.sleep(0.02)
@@ -140,7 +140,7 @@ async def test_an_answer_that_is_none_is_said_and_counted_and_the_next_records_a
             async with asyncio.timeout(60):
                 while log.failing:
                     await asyncio.sleep(0.02)
-        assert await durable(log, log.event("test", {"number": 3}))
+        assert await durable(log, log.event("login", {"number": 3}))
         await log.close()
     assert 3 in [record.get("number") for record in collector.bodies]
     said = [(entry["event"], entry.get("why")) for entry in logged if entry.get("destination") == "otlp"]
@@ -155,15 +155,15 @@ async def test_beside_files_records_wait_for_a_collector_that_is_away(collector:
     await log.open({})
     collector.status = 503
     for number in range(3):
-        assert await durable(log, log.event("test", {"number": number}))
+        assert await durable(log, log.event("login", {"number": number}))
     async with asyncio.timeout(60):
         while "otlp" not in log.undelivered:
             await asyncio.sleep(0.02)
     collector.status = 200
     async with asyncio.timeout(60):
-        while len([record for record in collector.bodies if record["kind"] == "test"]) < 3:
+        while len([record for record in collector.bodies if record["kind"] == "login"]) < 3:
             await asyncio.sleep(0.02)
-    assert [record["number"] for record in collector.bodies if record["kind"] == "test"] == [0, 1, 2]
+    assert [record["number"] for record in collector.bodies if record["kind"] == "login"] == [0, 1, 2]
     assert log.undelivered["otlp"] == 0
     await log.close()
 
@@ -231,12 +231,12 @@ async def test_beside_files_and_without_them(collector: Collector, tmp_path: Pat
         before = len(collector.bodies)
         log = AuditLog(start(directory, otlp=target), on_failure="refuse", interval=60)
         await log.open({})
-        assert await durable(log, log.event("test", {"number": 7}))
+        assert await durable(log, log.event("login", {"number": 7}))
         if directory is None:
             collector.status = 503
-            assert not await durable(log, log.event("test", {"number": 8}))
+            assert not await durable(log, log.event("login", {"number": 8}))
             assert log.failing
             collector.status = 200
         await log.close()
-        assert {record["kind"] for record in collector.bodies[before:]} >= {"proxy.started", "test", "proxy.stopped"}
-    assert [record["number"] for record in records(tmp_path) if record["kind"] == "test"] == [7]
+        assert {record["kind"] for record in collector.bodies[before:]} >= {"proxy.started", "login", "proxy.stopped"}
+    assert [record["number"] for record in records(tmp_path) if record["kind"] == "login"] == [7]

@@ -36,6 +36,9 @@ def test_keys_are_sorted_and_nothing_is_between() -> None:
 
 
 def test_what_is_not_canonical_is_no_record() -> None:
-    assert record_of(b'{"sequence":1}') == {"sequence": 1}
-    for line in (b'{ "sequence":1}', b'{"sequence":1,"a":2}', b'{"sequence":true}', b"[]", b"", b'{"sequence":"1"}'):
-        assert record_of(line) is None
+    line = b'{"kind":"login","sequence":1,"time":""}'
+    assert record_of(line) == {"kind": "login", "sequence": 1, "time": ""}
+    for part, other in ((b"{", b"{ "), (b"1", b"true"), (b"1", b'"1"'), (b'"login"', b"1"), (b'""', b"null")):
+        assert record_of(line.replace(part, other, 1)) is None
+    for neither in (b"[]", b"", b'{"sequence":1,"kind":"login","time":""}', b'{"sequence":1}'):
+        assert record_of(neither) is None

@@ -15,7 +15,7 @@ from phiproxy.audit.log_files import LogFiles, Rotation, Writer, head
 from phiproxy.audit.merkle_hash_tree import leaf_hash, root_of
 from phiproxy.audit.open_log_file import CHECKPOINTS, COMPRESSED, HASHES, RECORDS
 from phiproxy.audit.reading import left_behind, stored_files
-from phiproxy.audit.records import line_of, numbered
+from phiproxy.audit.records import Kind, line_of, numbered
 from phiproxy.audit.verify import Verified, verify
 from phiproxy.errors import ConfigError
 
@@ -148,7 +148,7 @@ def test_what_stands_behind_a_closing_record_was_added(tmp_path: Path) -> None:
     assert (fault.record, fault.text) == (6, "something was added behind the record that closes it")
 
 
-def forged(path: Path, kind: str, fields: dict[str, object], *, behind: int | None = None) -> int:
+def forged(path: Path, kind: Kind, fields: dict[str, object], *, behind: int | None = None) -> int:
     """Add a record that is numbered on and not signed behind so many, all of them by default; return its number."""
     lines = path.read_bytes().rstrip(b"\0").splitlines()[:behind]
     sequence = int(json.loads(lines[-1])["sequence"]) + 1
