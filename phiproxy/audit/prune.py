@@ -9,10 +9,15 @@ from phiproxy.audit.reading import StoredFile, record_of, stored_files
 
 
 def prunable(directory: Path, before: datetime) -> list[StoredFile]:
-    """Return the files that were closed before a time, of each writer without a gap from its first; ConfigError."""
+    """Return the files that were closed before a time, of each writer without a gap from its first; ConfigError.
+
+    The last one of each that is signed stays, however old it is: so who takes all of a writer's away has not pruned.
+    """
     limit, chosen, stopped = before.astimezone(UTC).strftime(TIME_FORMAT), list[StoredFile](), set[tuple[str, str]]()
-    for file in stored_files(directory):
-        if file.writer in stopped or not file.has_records:
+    files = [file for file in stored_files(directory) if file.has_records]
+    youngest = {file.writer: file for file in files if file.notes()[0]}
+    for file in files:
+        if file.writer in stopped or file is youngest.get(file.writer):
             continue
         lines = file.lines()[0]
         last = record_of(lines[-1]) if lines else None

@@ -10,10 +10,11 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from phiproxy.audit.log_files import ANCHORS, HASH_SIZE, head
+from phiproxy.audit.log_files import ANCHORS, HASH_SIZE, STEM_TIME, head
 from phiproxy.audit.merkle_hash_tree import leaf_hash, root_of
 from phiproxy.audit.open_log_file import CHECKPOINTS, COMPRESSED, HASHES, RECORDS
 from phiproxy.audit.records import canonical
@@ -37,6 +38,11 @@ class StoredFile:
     def has_records(self) -> bool:
         """Whether its records were there when the directory was listed, compressed or not."""
         return RECORDS in self.suffixes or COMPRESSED in self.suffixes
+
+    @property
+    def begun_at(self) -> datetime:
+        """The time in its name, which anybody can have written."""
+        return datetime.strptime(self.begun, STEM_TIME).replace(tzinfo=UTC)
 
     def read(self, suffix: str) -> bytes | None:
         """Return the bytes of one of its files as they are now; None where it is not there (any longer)."""
@@ -101,10 +107,17 @@ def _files(directory: Path) -> list[StoredFile]:
         suffix = next((s for s in _SUFFIXES if name.endswith(s)), "")
         stem = name.removesuffix(suffix)
         match = _STEM.fullmatch(stem)
-        if suffix and match is not None:
+        if suffix and match is not None and _is_time(match["begun"]):
             file = files.setdefault(stem, StoredFile(directory, stem, (match["proxy"], match["number"]), match["begun"]))
             file.suffixes.add(suffix)
     return sorted(files.values(), key=lambda file: (file.writer, file.begun))
+
+
+def _is_time(begun: str) -> bool:
+    try:
+        return bool(datetime.strptime(begun, STEM_TIME).replace(tzinfo=UTC))
+    except ValueError:
+        return False
 
 
 def record_of(line: bytes) -> dict[str, Any] | None:

@@ -51,7 +51,7 @@ def snapshot(directory: Path) -> Snapshot:
         if file.stem not in now:  # begun in vain, and taken away
             continue
         if not now[file.stem].has_records:
-            contents = Contents(file, contents.anchors, contents.notes, contents.torn_note, [], has_records=False)
+            contents = Contents(file, contents.anchors, contents.notes, contents.torn_note, contents.hashes, has_records=False)
         files.append(contents)
     return Snapshot(files, frozenset(now))
 

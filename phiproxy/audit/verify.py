@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeGuard
 
 from phiproxy.audit.checkpoints import BadCheckpoint, Checkpoint, Verifier, opened
-from phiproxy.audit.log_files import STEM_TIME, head
+from phiproxy.audit.log_files import head
 from phiproxy.audit.merkle_hash_tree import EMPTY_ROOT, Tree, leaf_hash, root_of
 from phiproxy.audit.reading import StoredFile, record_of
 from phiproxy.audit.snapshot import Contents, snapshot
@@ -89,6 +89,12 @@ class _Looked:
     @property
     def has_records(self) -> bool:
         return self.contents.has_records
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing at all is in what is left of it: a process that has begun it in vain may end before all is away."""
+        there = self.contents
+        return not (there.notes or there.torn_note or there.anchors or there.hashes or self.has_records)
 
     @property
     def is_begun_only(self) -> bool:
@@ -341,15 +347,7 @@ def _check_chain(
 ) -> None:
     """See that the files of one writer follow one another, and how the last of them ends; ``stems`` are there, read or not."""
     with_records = [looked for looked in chain if looked.has_records]
-    first_kept = with_records[0].file.begun if with_records else None
-    for looked in chain:
-        if not looked.has_records:
-            if first_kept is None or looked.file.begun < first_kept:
-                result.pruned += looked.proven
-                text = f"its {looked.proven} records were removed (pruned); its signed heads are there"
-                result.notes.append(Fault(looked.file.stem, None, text))
-            else:
-                result.faults.append(Fault(looked.file.stem, None, "its records are missing, and younger files are there"))
+    _check_removed(chain, result)
     # Of files in which nothing is, those that follow know nothing.
     filled = [looked for looked in with_records if looked.lines or not looked.is_begun_only]
     seconds, signed = DEFAULT_SECONDS, False
@@ -363,12 +361,39 @@ def _check_chain(
         # What is not signed says nothing against what is.
         if type(said) is int and 0 < said <= _LONGEST and (looked.believed or not signed):
             seconds, signed = said, signed or looked.believed > 0
-        _check_order(looked, following, stems, result, as_of - timedelta(seconds=_LATE * seconds + 5))
+        _check_order(looked, following, stems, result, as_of, timedelta(seconds=_LATE * seconds + 5))
     if with_records and with_records[-1] not in filled and (not filled or filled[-1].is_closed):
-        _check_end(with_records[-1], result, as_of - timedelta(seconds=_LATE * seconds + 5))
+        _check_end(with_records[-1], result, as_of, timedelta(seconds=_LATE * seconds + 5))
 
 
-def _check_order(looked: _Looked, following: _Looked | None, stems: frozenset[str], result: Verified, late: datetime) -> None:
+def _check_removed(chain: Sequence[_Looked], result: Verified) -> None:
+    """See that the files of a writer that are without their records were pruned: from the oldest on, and never the last one.
+
+    Of files of which nothing is signed none is that last one: anybody can put them there.
+    """
+    first_kept = min((looked.file.begun for looked in chain if looked.has_records), default="")
+    is_kept = any(looked.believed for looked in chain)
+    for looked in chain:
+        if looked.has_records or looked.is_empty:
+            continue
+        if looked.file.begun > first_kept:
+            text = "its records are missing, and " + ("older files are there" if first_kept else "so are all others of its process")
+        elif not is_kept:
+            text = "its records are missing, and nothing that is signed is behind them"
+        elif not looked.proven:
+            text = "its records are missing, and no signed head of them is there"
+        else:
+            result.pruned += looked.proven
+            until = f"{looked.checkpoints[-1].time:%Y-%m-%d %H:%M:%S} UTC"
+            text = f"its {looked.proven} records were removed (pruned), all from before {until}; its signed heads are there"
+            result.notes.append(Fault(looked.file.stem, None, text))
+            continue
+        result.faults.append(Fault(looked.file.stem, None, text))
+
+
+def _check_order(
+    looked: _Looked, following: _Looked | None, stems: frozenset[str], result: Verified, as_of: datetime, patience: timedelta
+) -> None:
     """See that a file is closed, and that the one is there that its last record names; or that the following one knows it.
 
     Of files behind it of which nothing is signed, none says how it ended: anybody can put them there.
@@ -381,18 +406,23 @@ def _check_order(looked: _Looked, following: _Looked | None, stems: frozenset[st
     if looked.is_closed:
         return
     if following is None or (looked.believed and not following.believed):
-        _check_end(looked, result, late)
+        _check_end(looked, result, as_of, patience)
     elif following.believed:
         previous = following.first.get("previous")
         if not (_is_head(previous) and previous["file"] == stem):
             result.faults.append(Fault(stem, len(looked.lines) + 1, "cut off: it does not end with a closing record"))
 
 
-def _check_end(looked: _Looked, result: Verified, late: datetime) -> None:
-    """See that a writer is at work: it has signed something, or begun a file that it has not signed yet, since ``late``."""
-    begun = datetime.strptime(looked.file.begun, STEM_TIME).replace(tzinfo=UTC)
-    latest = looked.checkpoints[-1].time if looked.checkpoints else begun
-    if latest < late:
+def _check_end(looked: _Looked, result: Verified, as_of: datetime, patience: timedelta) -> None:
+    """See that a writer is at work: it has signed something, or begun a file that it has not signed yet, no longer ago than that.
+
+    When that was begun only its name says, which is no time that is still to come; but clocks differ.
+    """
+    latest = looked.checkpoints[-1].time if looked.checkpoints else looked.file.begun_at
+    if not looked.checkpoints and latest > as_of + patience:
+        text = "it has the name of a time that is still to come, and nothing of it is signed"
+        result.faults.append(Fault(looked.file.stem, None, text))
+    elif latest < as_of - patience:
         text = f"ends without a closing record: cut off, or the proxy was killed, after {latest.isoformat()}"
         text += "; its next start will sign what there is"
         result.faults.append(Fault(looked.file.stem, len(looked.lines) + 1, text, unknown=True))

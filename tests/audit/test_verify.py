@@ -3,7 +3,7 @@
 import json
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -406,6 +406,64 @@ def test_pruned_files_leave_their_heads(tmp_path: Path) -> None:
     assert result.pruned > 0
     (tmp_path / (stems[2] + RECORDS)).unlink()
     assert [fault.file for fault in verified(tmp_path).faults] == [stems[2]]
+
+
+def without(directory: Path, stems: Sequence[str], *suffixes: str) -> dict[str, str]:
+    """Take files away; returns what is said to be wrong then, by file."""
+    for path in [path for stem in stems for path in directory.glob(stem + "*") if path.suffix in suffixes]:
+        path.unlink()
+    return {fault.file: fault.text for fault in verified(directory).faults}
+
+
+def begun_only(directory: Path, begun: str) -> None:
+    """Begin a file as a proxy does that was killed before it has signed anything."""
+    (directory / f"{begun}.proxy-1.0{RECORDS}").write_bytes(numbered(line_of("log.opened", {"previous": None}), 1) + b"\n")
+
+
+@pytest.mark.parametrize("left", [(HASHES, CHECKPOINTS), (CHECKPOINTS,), (HASHES,)], ids=",".join)
+def test_all_records_of_a_process_were_not_pruned(tmp_path: Path, left: tuple[str, ...]) -> None:
+    """`audit prune` leaves the last file; and one that anybody can begin does not stand for it."""
+    stems = rotated(tmp_path)
+    wrong = without(tmp_path, stems, *{RECORDS, HASHES, CHECKPOINTS} - {*left})
+    assert wrong == dict.fromkeys(stems, "its records are missing, and so are all others of its process")
+    begun_only(tmp_path, "20261127T120030.000000Z")
+    result = verified(tmp_path)
+    assert {fault.file: fault.text for fault in result.faults} == dict.fromkeys(
+        stems, "its records are missing, and nothing that is signed is behind them"
+    )
+    assert result.pruned == 0
+
+
+def test_what_was_pruned_has_signed_heads(tmp_path: Path) -> None:
+    stems = rotated(tmp_path)
+    assert without(tmp_path, stems[:2], RECORDS, HASHES) == {}
+    (note, _) = verified(tmp_path).notes
+    assert note.text.endswith("records were removed (pruned), all from before 2026-11-27 12:00:00 UTC; its signed heads are there")
+    (tmp_path / (stems[0] + CHECKPOINTS)).write_bytes(b"not one\n\n\n")
+    (tmp_path / (stems[1] + CHECKPOINTS)).unlink()
+    (tmp_path / (stems[1] + HASHES)).write_bytes(bytes(32))
+    wrong = [(fault.file, fault.text) for fault in verified(tmp_path).faults]
+    assert {(stem, "its records are missing, and no signed head of them is there") for stem in stems[:2]} <= {*wrong}
+
+
+@pytest.mark.parametrize(
+    ("begun", "said"),
+    [
+        ("20261127T120030.000000Z", None),
+        ("20261127T120300.000000Z", None),  # another clock is ahead
+        ("20261127T120600.000000Z", "it has the name of a time that is still to come, and nothing of it is signed"),
+        ("99991231T235959.999999Z", "it has the name of a time that is still to come, and nothing of it is signed"),
+        ("20261199T120030.000000Z", None),  # no time, and no file of the log
+        ("20261127T110000.000000Z", "ends without a closing record"),
+    ],
+)
+def test_a_name_of_a_time_that_is_to_come_makes_no_log_fresh(tmp_path: Path, begun: str, said: str | None) -> None:
+    begun_only(tmp_path, "20261127T120030.000000Z")
+    assert not verified(tmp_path).faults
+    (tmp_path / f"20261127T120030.000000Z.proxy-1.0{RECORDS}").rename(tmp_path / f"{begun}.proxy-1.1{RECORDS}")
+    begun_only(tmp_path, "20261127T120030.000000Z")
+    faults = [(fault.file, fault.text[: len(said or "")]) for fault in verified(tmp_path).faults]
+    assert faults == ([] if said is None else [(f"{begun}.proxy-1.1", said)])
 
 
 def test_the_supervisor_knows_of_what_a_worker_has_written(tmp_path: Path) -> None:
