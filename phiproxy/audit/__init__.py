@@ -14,7 +14,7 @@ What others say of signed heads, and whether that is genuine:
 ``anchors`` asks a time stamp authority or a KMS, ``verify_anchors`` checks what they said, offline.
 
 What is read, and proven, offline:
-    reading, snapshot, verify
+    reading, first_bad, looked_at, snapshot, verify
 
 What is made of it:
     search, fhir, atna, prune, activity, unusual, report, break_glass_review

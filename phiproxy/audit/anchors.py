@@ -184,7 +184,7 @@ def anchors_in(data: bytes) -> list[dict[str, Any]]:
     read: list[dict[str, Any]] = []
     for line in data.split(b"\n")[:-1]:
         said: Any = None
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             said = json.loads(line)
         read.append(said if isinstance(said, dict) else {})
     return read

@@ -1,5 +1,6 @@
 """Letting go of old files: their records and hashes, never the signed heads of their trees."""
 
+from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,8 +20,7 @@ def prunable(directory: Path, before: datetime) -> list[StoredFile]:
     for file in files:
         if file.writer in stopped or file is youngest.get(file.writer):
             continue
-        lines = file.lines()[0]
-        last = record_of(lines[-1]) if lines else None
+        last = next((record_of(line) for line in deque(file.lines(), maxlen=1)), None)
         if last is not None and last["kind"] == "log.closed" and last["time"] < limit:
             chosen.append(file)
         else:

@@ -9,11 +9,12 @@ from pathlib import Path
 from phiproxy.audit.atna import audit_message
 from phiproxy.audit.checkpoints import Verifier
 from phiproxy.audit.fhir import audit_event, bundle
+from phiproxy.audit.looked_at import Fault
 from phiproxy.audit.prune import prunable
 from phiproxy.audit.prune import prune as remove
 from phiproxy.audit.records import canonical
 from phiproxy.audit.search import Record, Wanted, found, in_words
-from phiproxy.audit.verify import Fault, Verified
+from phiproxy.audit.verify import Verified
 from phiproxy.audit.verify import verify as verify_log
 from phiproxy.audit.verify_anchors import Witnessed
 from phiproxy.audit_root import audit_keys

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from phiproxy.audit.activity import activity
+from phiproxy.audit.looked_at import Fault
 from phiproxy.audit.report import CONTROLS, EVENTS_LISTED, LISTED, Facts, page
 from phiproxy.audit.unusual import MIN_DAYS
-from phiproxy.audit.verify import Fault, Verified
+from phiproxy.audit.verify import Verified
 from tests.audit.samples import BASE, READ, RECORDS
 from tests.docs.test_hipaa import CONTROLS as OF_THE_DOCUMENTATION
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from phiproxy.audit.activity import activity
+from phiproxy.audit.looked_at import Fault
 from phiproxy.audit.report import Facts, page
-from phiproxy.audit.verify import Fault, Verified
+from phiproxy.audit.verify import Verified
 from tests.audit.samples import BASE, READ, RECORDS
 
 LONG = "public.visits_of_the_emergency_department.diagnosis_and_treatment_notes"

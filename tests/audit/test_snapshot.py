@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 
 from phiproxy.audit import log_files, open_log_file
+from phiproxy.audit.looked_at import Look
 from phiproxy.audit.open_log_file import CHECKPOINTS, HASHES, RECORDS, compress
 from phiproxy.audit.prune import prunable, prune
 from phiproxy.audit.reading import StoredFile, left_behind, record_of, records, stored_files
 from phiproxy.audit.records import line_of
 from phiproxy.audit.snapshot import snapshot
 from phiproxy.audit.verify import Verified, verify
+from phiproxy.audit.verify_anchors import Witnessed
 from tests.audit.test_verify import SIGNER, Clock, log, verified, write
 
 
@@ -68,7 +70,7 @@ class Beside:
                 supervisor.checkpoint()
             if number % 10 == 9:
                 old = prunable(self.directory, self.clock.now - timedelta(milliseconds=20))
-                gone = [record_of(line) or {} for file in old for line in file.lines()[0]]
+                gone = [record_of(line) or {} for file in old for line in file.lines()]
                 self.durable = [each for each in self.durable if each not in [record.get("execution") for record in gone]]
                 prune(old)
         worker.close()
@@ -108,7 +110,7 @@ def beside(directory: Path, monkeypatch: pytest.MonkeyPatch, steps: Callable[[],
         for owner, name in ((os, "open"), (os, "write"), (os, "pwrite"), (os, "ftruncate"), (Path, "rename"), (Path, "unlink")):
             hooked(owner, name, writers.before_call)
         hooked(os, "listdir", lambda: writers.step(steps()))
-        hooked(StoredFile, "read", lambda: writers.step(steps()))
+        hooked(StoredFile, "open", lambda: writers.step(steps()))
         writers.thread.start()
         writers.arrived.acquire()
         try:
@@ -186,14 +188,14 @@ def test_a_file_that_was_listed_is_read_whatever_it_is_called_by_then(tmp_path: 
     files = log(tmp_path, Clock())
     write(files, 10)
     (listed,) = stored_files(tmp_path)
-    before = listed.lines()
+    before = [*listed.lines()]
     files.close()
     compress(next(tmp_path.glob("*" + RECORDS)))
-    assert listed.lines()[0][:11] == before[0]
-    assert {len(listed.hashes()), len(listed.lines()[0])} == {12}
+    assert [*listed.lines()][:11] == before
+    assert {len(listed.hashes(20)), len([*listed.lines()])} == {12}
     prune([listed])
-    assert (listed.lines(), listed.hashes()) == (([], b""), [])
-    assert snapshot(tmp_path).files[0].has_records is False
+    assert ([*listed.lines()], listed.hashes(20)) == ([], [])
+    assert snapshot(tmp_path, Look([SIGNER.verifier], Witnessed())).files[0].has_records is False
 
 
 def test_a_file_that_is_begun_and_empty_is_no_fault_until_it_is_old(tmp_path: Path) -> None:
