@@ -1,6 +1,6 @@
 """What a record says of a statement that touches something protected, whatever its values are."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -42,6 +42,12 @@ class Touched:
         if self._shape is None:
             self._shape, self.text = shape(visible_shape(self.text)), b""
         return self._shape
+
+    def said_of(self, statement: "Touched") -> "Touched":
+        """Return the same, said of another statement, which it is a part of: what the client has sent."""
+        said = replace(self, text=b"")
+        said._shape = statement.shape  # noqa: SLF001 - the class's own
+        return said
 
 
 NOTHING = Touched(b"")

@@ -106,7 +106,7 @@ def shown(session: State, front: Expected, touched: Touched, tag: bytes) -> None
     assert session.database is not None
     assert session.trail is not None
     values, path = session.database.opened, session.search_path
-    if len(values) > FEW or session.executing is not None or session.reason is not None:
+    if len(values) > FEW or session.executing is not None or session.reason is not None or session.ended_reason is not None:
         opened(session, front)
         ended(session, front, tag=tag)
         return
@@ -129,13 +129,13 @@ def source_opened(session: State, front: Expected, tag: bytes) -> None:
     executing, session.executing = session.executing, None
     if front.plan is None:
         return  # of a cursor whose rows were opened when it was declared
-    touched = front.plan.touched
+    touched = touched_by(front) or NOTHING
     executing = executing if executing is not None and executing.is_of(front) else None
     values: Mapping[Opening, int] = executing.opened if executing is not None else {}
     about = _about(session, front, 0, touched, executing.subjects if executing is not None else None)
-    split = rows_of(tag) or 0
+    split, reason = rows_of(tag) or 0, _reason(session, front)
     session.unrecorded = session.trail.executed(
-        Execution(touched, values, OK, None, role=session.role, user=session.user, split=split, about=about, reason=session.reason)
+        Execution(touched, values, OK, None, role=session.role, user=session.user, split=split, about=about, reason=reason)
     )
 
 
@@ -161,7 +161,7 @@ def _record(
     who = session.role, session.user
     about = _about(session, front, part, touched, executing.subjects if executing is not None else None)
     session.unrecorded = session.trail.executed(
-        Execution(touched, values, outcome, rows, phase, number, *who, about=about, reason=session.reason)
+        Execution(touched, values, outcome, rows, phase, number, *who, about=about, reason=_reason(session, front))
     )
 
 
@@ -178,8 +178,20 @@ def begins(session: State) -> None:
     if not executing.number:
         executing.number = session.trail.next_number()
         who, about = (session.role, session.user), _about(session, front, front.part, touched, None)
-        begun = Execution(touched, {}, None, None, Phase.BEGINS, executing.number, *who, about=about, reason=session.reason)
+        reason = _reason(session, front)
+        begun = Execution(touched, {}, None, None, Phase.BEGINS, executing.number, *who, about=about, reason=reason)
         session.unrecorded = session.trail.executed(begun)
+
+
+def _reason(session: State, front: Expected) -> str | None:
+    """Return the reason under which a message was sent, also where its time has ended before the reply."""
+    if session.reason is not None or session.ended_reason is None:
+        return session.reason
+    reason, last = session.ended_reason
+    if front is last or any(sent is last for sent in session.pipeline.queue):
+        return reason
+    session.ended_reason = None
+    return None
 
 
 def touched_by(front: Expected, part: int | None = None) -> Touched | None:
@@ -191,7 +203,8 @@ def touched_by(front: Expected, part: int | None = None) -> Touched | None:
     if not front.touches:
         return None
     if front.plan is not None:
-        return front.plan.touched
+        touched = front.plan.touched
+        return touched if front.stands_for is None else touched.said_of(front.stands_for)
     return Touched(front.texts[1]) if front.texts is not None else NOTHING
 
 

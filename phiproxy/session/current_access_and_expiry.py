@@ -56,7 +56,12 @@ def see(session: State) -> None:
     limits = [user.until] if not acting.expired else []
     limits += [given.until] if given is not None and lifted else []
     session.acting_until = min(limits, default=math.inf)
+    before = session.reason
     seen, session.reason = base.seen(acting), given.reason if given is not None and lifted and base.may_lift(acting) else None
+    if before is not None and given is not None and not lifted:
+        # What the server was sent before is still answered, and recorded with the reason.
+        last = next((sent for sent in reversed(session.pipeline.queue) if sent.touches or sent.parts), None)
+        session.ended_reason = (before, last) if last is not None else None
     if session.acting_until != math.inf:
         session.settled = False  # who acts is looked at again before anything is answered
     if seen is session.database:

@@ -213,6 +213,7 @@ def execute(session: State, data: bytes, start: int, end: int) -> None:
     await_name(session, "P", name)
     portal = session.names.portals.get(name)
     client_encoding.check(session, touches=portal is not None and portal.plan.touches)
+    split_write_messages.check_time(session)
     if portal is not None:
         transaction_catalog.check_announced(session, [portal.plan.effects])
         end_user_and_break_glass.check_said(session, portal.plan.effects)
@@ -232,7 +233,8 @@ def execute(session: State, data: bytes, start: int, end: int) -> None:
         expected = Expected(Kind.EXECUTE, binary=True, first=first)
     session.counters.forwarded += portal is None or portal.plan.identity  # a Bind of another was counted as rewritten
     session.to_server.append(data[start:end])
-    expected.explained = session.writing.explained if session.writing is not None else None
+    if session.writing is not None:
+        expected.explained, expected.stands_for = session.writing.explained, session.writing.touched
     session.pipeline.push(expected)
     split_write_messages.await_data(session, expected)
     if split_write_messages.hold(session):

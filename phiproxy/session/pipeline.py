@@ -17,6 +17,7 @@ from phiproxy.plan.column_ciphers import Ciphers
 from phiproxy.plan.copy_sealing import CopyOut
 from phiproxy.plan.result_columns import Columns
 from phiproxy.plan.statement_plan import ScriptPart, StatementPlan
+from phiproxy.plan.statement_record import Touched
 from phiproxy.plan.subjects_of_execution import Noted
 from phiproxy.session.split_explain import Explained
 from phiproxy.types.styles import Styles
@@ -168,6 +169,8 @@ class Expected:
     counted: bool = False
     # It is that of a write that is explained: the plans of the parts before it, which are shown before its first row.
     explained: Explained | None = None
+    # It is that of a write, or of its source: what the record says of the client's statement.
+    stands_for: Touched | None = None
     # It is that of a COPY FROM of which the engine has computed the last columns.
     copied: tuple[bytes | None, ...] = ()
     # The server's positions are not the client's; ``placing`` says which of the client's one of the statement's text is.

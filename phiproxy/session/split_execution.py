@@ -1,10 +1,12 @@
 """A split statement that is executed now, from its Execute until the engine has said all, or it has failed."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from phiproxy.errors import PhiproxyError
 from phiproxy.plan.split_plan import SplitPlan
+from phiproxy.plan.statement_record import Touched
 from phiproxy.session.needs import Enter, Results
 from phiproxy.session.split_explain import Explained, Plan
 from phiproxy.session.statements_and_portals import Portal
@@ -41,6 +43,8 @@ class Computing:
     plans: list[Plan] = field(default_factory=list)
     # Of a source that writes: its CommandComplete, which the client is shown.
     tag: bytes = b""
+    # When who asked for the rows ceases to see what he saw then: a reason or token ends.
+    until: float = math.inf
 
     @property
     def one_plan(self) -> bool:
@@ -66,14 +70,16 @@ class Counted:
 class Writing:
     """The write of a split statement, whose messages stand before the client's: so many of them are ``left``.
 
-    ``computed`` are the numbers of its parameters whose values were computed, ``text`` is the client's statement. ``kept`` are
-    those that only the engine may be given, ``shown`` what a simple Query is told of the columns that are computed with them.
+    ``computed`` are the numbers of its parameters whose values were computed, ``text`` is the client's statement, ``touched`` what
+    a record says of that. ``kept`` are those that only the engine may be given, ``shown`` what a simple Query is told of the
+    columns that are computed with them.
     """
 
     left: int
     computed: frozenset[int]
     was_silent: bool
     text: bytes
+    touched: Touched
     counted: Counted | None = None
     kept: frozenset[int] = frozenset()
     shown: bytes = b""
@@ -85,4 +91,6 @@ class Writing:
     copied: tuple[bytes | None, ...] = ()
     # Where the write is split as well: of its own write, that one; and where positions of its text are in the client's.
     outer: "Writing | None" = None
+    # Until when it may be executed (``Computing``).
+    until: float = math.inf
     placing: Callable[[int], int | None] | None = None

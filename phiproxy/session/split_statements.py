@@ -249,6 +249,7 @@ def execute(session: State, name: bytes, portal: Portal, limit: int) -> None:
     if plan.split.around == "cursor":
         portal = _cursor(session, plan)
     session.computing = computing = Computing(plan, portal, computation, results, later, limit=limit)
+    computing.until = session.acting_until
     _ask_settings(session, computing)
     if plan.split.analyzed is not None:
         _ask_plan(session, computing, given)
@@ -261,6 +262,7 @@ def execute(session: State, name: bytes, portal: Portal, limit: int) -> None:
     _execute(session, name, Expected(
         Kind.EXECUTE, plan=plan.source, columns=columns, formats=(1,) * count, binary=True, touches=True, unplaced=True,
         of_source=True, styles=session.styles.current, undo=undo, given={0: about},
+        stands_for=session.writing.touched if session.writing is not None else None,
     ))  # fmt: skip
     split_write_messages.hold(session)
 

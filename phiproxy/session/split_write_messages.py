@@ -36,6 +36,10 @@ class InsertedMeanwhile(StatementRefused, sqlstate="40001", anchor="err-engine")
     """Another session has inserted a row that is in conflict, after the rows were looked for (40001)."""
 
 
+class EndedMeanwhile(StatementRefused, sqlstate="42501", anchor="err-masked"):
+    """The time of a reason, or of a token, has ended after the rows of a split write were asked for (42501)."""
+
+
 def begin(session: State, computing: Computing) -> None:
     """Put the messages of the write before the client's next ones.
 
@@ -77,14 +81,16 @@ def begin(session: State, computing: Computing) -> None:
     left = len(messages) + (before.left if before is not None else 0)
     copied = tuple(row) if write.copied else ()
     shown = encode_row_description(description.planned) if description is not None and plan.split.returns else b""
-    stored, text = write.computed, plan.text
+    stored, text, touched, until = write.computed, plan.text, plan.source.touched, computing.until
     placing: Placing | None = plan.placed_in_write
     if outer is not None:
         stored |= {k for k, n in enumerate(write.parameters, start=1) if n in outer.computed}
-        text, placing = outer.text, in_turn(placing, outer.placing)
+        text, touched, placing = outer.text, outer.touched, in_turn(placing, outer.placing)
+        until = min(until, outer.until)
     session.writing = Writing(
-        left, stored, silent, text, counted,
+        left, stored, silent, text, touched, counted,
         kept=write.kept, shown=shown, explained=explained, copied=copied, outer=outer, placing=placing,
+        until=until,
     )  # fmt: skip
     session.pipeline.silent, session.pipeline.placing = True, placing
 
@@ -198,6 +204,13 @@ def all_written(session: State, tag: bytes) -> bool:
     session.writing.before = held
     session.writing.left += len(held.again)
     return False
+
+
+def check_time(session: State) -> None:
+    """Go on where nothing is written now, or by somebody who sees yet what he saw when its rows were asked for; EndedMeanwhile."""
+    if session.writing is not None and session.now >= session.writing.until:
+        why = "the time of a reason or token has ended while the rows were read that this would write"
+        raise EndedMeanwhile(why, hint="Nothing was written. Run it again as who you are now.")
 
 
 def check(session: State, plan: StatementPlan) -> None:

@@ -155,10 +155,10 @@ class State:
     # With more than thirty attributes a dictionary would cost a hash look-up for each, and about four times the memory.
     __slots__ = (
         "acting_until", "ahead", "base", "blocked", "catalog", "client_frames", "computing", "copy", "counters", "database",
-        "database_name", "executing", "fence", "gate", "groups", "guard", "held", "hold", "later", "login", "max_message", "names",
-        "now", "observer", "over", "pending", "phase", "pipeline", "reason", "released", "search_path", "server_frames",
-        "server_said_fatal", "settled", "status", "styles", "suspended", "text", "to_client", "to_server", "trail", "unrecorded",
-        "waiting", "worked", "writing",
+        "database_name", "ended_reason", "executing", "fence", "gate", "groups", "guard", "held", "hold", "later", "login",
+        "max_message", "names", "now", "observer", "over", "pending", "phase", "pipeline", "reason", "released", "search_path",
+        "server_frames", "server_said_fatal", "settled", "status", "styles", "suspended", "text", "to_client", "to_server",
+        "trail", "unrecorded", "waiting", "worked", "writing",
     )  # fmt: skip
 
     def __init__(
@@ -177,6 +177,8 @@ class State:
         self.base, self.database, self.database_name, self.guard = database, database, name, guard
         self.acting_until = math.inf
         self.reason: str | None = None
+        # One whose time has ended, and the last message that was sent under it, while its reply is awaited.
+        self.ended_reason: tuple[str, Expected] | None = None
         # The way of the client's bytes to a database without a policy; None where they pass unread.
         self.gate = Gate(guard, max_message) if guard is not None and database is None else None
         # Until when the names of the database may be relied on, and the time of the call that is being worked on.
