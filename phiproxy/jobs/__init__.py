@@ -11,8 +11,8 @@ row-level security.
 
 Tables and columns, and what hangs on them:
     chosen_columns, identity_tables, relations, stored_columns, dependents, converted_foreign_keys, dependent_views,
-    dependent_others, column_privileges, renamed_columns, disk, logged_in_clear
-``column_privileges`` puts the privileges and the comment of a converted column back.
+    dependent_others, column_privileges, kept_not_null, renamed_columns, disk, logged_in_clear
+``column_privileges`` puts the privileges and the comment of a converted column back, ``kept_not_null`` its NOT NULL.
 
 What is made of them:
     conversion, conversion_sql, converted_indexes, physical_definitions, plain_definitions, resealed_definitions, resealed_views,

@@ -15,6 +15,7 @@ from phiproxy.jobs.dependent_others import converted_others, others_over
 from phiproxy.jobs.dependent_views import converted_views, views_over
 from phiproxy.jobs.dependents import Dependent, definitions_over, refusals
 from phiproxy.jobs.disk import Grown, Need, need_of
+from phiproxy.jobs.kept_not_null import NotNull, not_nulls_of
 from phiproxy.jobs.logged_in_clear import logged_in_clear
 from phiproxy.jobs.physical_definitions import Converter, PhysicalDefinitions, physical_definitions, without_fields
 from phiproxy.jobs.plain_definitions import PlainDefinitions
@@ -47,7 +48,7 @@ class ConvertedColumn:
 
     column: ProtectedColumn
     physical: PhysicalColumn
-    not_null: bool
+    not_null: tuple[NotNull, ...]
     same: tuple[str, ...] = ()
     generated: tuple[str, ...] = ()
     """Generated columns with its tags, which go with it."""
@@ -293,7 +294,8 @@ async def _look_back_at(looking: _Looking, name: TableName, columns: list[Protec
         generated = tuple(n for slot in column.slots if relation.column(n := hidden_name(column, slot.number)) is not None)
         plain_type = await _plain_type(conn, column, collations.get(column.name, ""), obstacles)
         same = await _same(conn, family, column)
-        converted.append(ConvertedColumn(column, own, own.not_null, same, generated, plain_type=plain_type))
+        not_null = await not_nulls_of(conn, family, column.name)
+        converted.append(ConvertedColumn(column, own, not_null, same, generated, plain_type=plain_type))
         notes.append(f"{column.label} becomes {column.type.name} again")
         notes += [f"{field.label} is opened in it" for field in column.with_fields[1:]]
     looking.dependents += await definitions_over(conn, family, [column.name for column in columns])
@@ -353,6 +355,7 @@ async def hanging(conn: Connection, tables: Sequence[ConvertedTable]) -> tuple[o
             there += await others_over(conn, part, names, _generated(table))
         for column in table.columns:
             there += await _same(conn, table.family, column.column)
+            there += await not_nulls_of(conn, table.family, column.column.name)
     return tuple(there)
 
 
@@ -443,12 +446,14 @@ async def _look_at(looking: _Looking, name: TableName, columns: list[ProtectedCo
         if (stored := relation.column(column.name)) is not None and stored.collation:
             default = "ordered by the database's default collation from then on"
             notes.append(f"{column.label} is {default}, and by COLLATE {stored.collation} in clear only")
-        not_null = own.not_null or column.type.not_null
+        not_null = await not_nulls_of(conn, family, column.name)
+        if column.type.not_null and all(each.part != root for each in not_null):
+            not_null += (NotNull(root, column.name),)
         source = looking.source_of(column)
         converted.append(ConvertedColumn(column, own, not_null, await _same(conn, family, column), source=source))
         if source is None:
-            become = f"becomes {converted[-1].sealed_type} with a guard{', NOT NULL' if not_null else ''}"
-            notes.append(f"{column.label} ({own.type_name}) {become}")
+            never_null = ", NOT NULL" if any(each.part == root for each in not_null) else ""
+            notes.append(f"{column.label} ({own.type_name}) becomes {converted[-1].sealed_type} with a guard{never_null}")
             notes += [f"{field.label} is sealed in it" for field in column.with_fields[1:]]
         else:
             notes += [f"{'.'.join(name)} is sealed in the documents of {column.label}" for name in converted[-1].sealed_names]

@@ -8,6 +8,7 @@ from typing import Final
 from phiproxy.jobs.conversion import TRIGGERS, ConvertedColumn, ConvertedTable
 from phiproxy.jobs.converted_indexes import UNIQUE, ConvertedIndex, beside_name
 from phiproxy.jobs.dependents import spelled
+from phiproxy.jobs.kept_not_null import dropped, made_again
 from phiproxy.jobs.relations import Part, TableName
 from phiproxy.policy.column_order import comment_on_guard
 from phiproxy.policy.identifiers import literal, quote_ident, shorten
@@ -25,11 +26,6 @@ def _name(prefix: str, *parts: object) -> str:
 def shadow_guard(column: ConvertedColumn) -> str:
     """Return the name of the guard of a shadow: another one than that of a sealed column, by which proxies know one."""
     return _name("phi_shadow_", column.column.name)
-
-
-def not_null_check(column: ConvertedColumn) -> str:
-    """Return the name of the CHECK that stands for NOT NULL until all rows were looked at."""
-    return _name("phi_not_null_", column.column.name)
 
 
 def function_name(table: ConvertedTable) -> str:
@@ -159,13 +155,12 @@ def _switch_column(table: ConvertedTable, column: ConvertedColumn, *, keep: bool
         yield f"ALTER TABLE {name} DROP CONSTRAINT {Q(guard_name(column.column.name))}"
     if not table.opening:
         yield f"ALTER TABLE {name} RENAME CONSTRAINT {Q(shadow_guard(column))} TO {Q(guard_name(column.column.name))}"
-    if column.not_null:
-        yield f"ALTER TABLE {name} ADD CONSTRAINT {Q(not_null_check(column))} CHECK ({plain} IS NOT NULL) NOT VALID"
     yield from column.same
     if keep:
-        yield f"ALTER TABLE {name} ALTER COLUMN {old} DROP NOT NULL"
+        yield from dropped(column.not_null, replaced_name(column.column.name))
     else:
         yield f"ALTER TABLE {name} DROP COLUMN {old}"
+    yield from made_again(column.not_null)
 
 
 def _drop(part: Part, index: ConvertedIndex) -> Iterator[str]:
@@ -227,15 +222,6 @@ def _unique_columns(index: ConvertedIndex) -> str | None:
         return None
     keys = [_KEY.fullmatch(key) for key in match[1].split(", ")]
     return None if None in keys else ", ".join(key[1] for key in keys if key is not None)
-
-
-def settle_not_null(table: TableName, column: str, check: str) -> tuple[str, str]:
-    """Return what looks at all rows for NULL, nobody being kept out, and what then makes the column NOT NULL at once."""
-    name = spelled(table)
-    return (
-        f"ALTER TABLE {name} VALIDATE CONSTRAINT {Q(check)}",
-        f"ALTER TABLE {name} ALTER COLUMN {Q(column)} SET NOT NULL; ALTER TABLE {name} DROP CONSTRAINT {Q(check)}",
-    )
 
 
 def take_back(table: ConvertedTable, there: frozenset[str]) -> Iterator[str]:

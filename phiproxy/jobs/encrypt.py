@@ -13,16 +13,11 @@ import psycopg
 
 from phiproxy.errors import ConfigError
 from phiproxy.jobs.conversion import ConvertedColumn, ConvertedTable, How, Look, look
-from phiproxy.jobs.conversion_sql import (
-    settle_not_null,
-    take_back,
-    todo_index,
-    todo_name,
-    validate,
-)
+from phiproxy.jobs.conversion_sql import take_back, todo_index, todo_name, validate
 from phiproxy.jobs.converted_indexes import beside_name, build_beside
 from phiproxy.jobs.dependents import spelled
 from phiproxy.jobs.filling import fill_scan, verify_scan
+from phiproxy.jobs.kept_not_null import settle_not_null
 from phiproxy.jobs.physical_definitions import physical_definitions
 from phiproxy.jobs.relations import Connection, Part, family_of, rows_of
 from phiproxy.jobs.restored_constraints import restore_keys
@@ -244,19 +239,8 @@ def attempts_of(run: Run) -> int:
 async def settle(run: Run, wanted: list[ColumnName]) -> None:
     """Do what takes its time and keeps nobody out: rows are looked at for NOT NULL, and for constraints that were validated."""
     run.display.phase(SETTLE, 0)
-    checks = await rows_of(
-        run.conn,
-        "SELECT n.nspname::text, c.relname::text, a.attname::text, k.conname::text, pg_catalog.pg_get_userbyid(c.relowner)::text"
-        " FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid"
-        " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-        " JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (k.conkey)"
-        r" WHERE k.contype = 'c' AND k.conname LIKE 'phi\_not\_null\_%%' AND k.coninhcount = 0",
-    )
-    for schema, name, column, check, owner in checks:
-        if (schema, name, column) in wanted:
-            first, second = settle_not_null((schema, name), column, check)
-            await run_as(run.conn, owner, first)
-            await with_short_lock(run.conn, owner, f"NOT NULL of {column}", partial(_execute, [second]), told=run.display.waits)
+    columns = {(part.name, column) for s, t, column in wanted for part in await family_of(run.conn, (s, t))}
+    await settle_not_null(run.conn, columns, run.display.waits)
     if run.progress.phase == SETTLE:
         left = run.progress.cursor or ()
         for schema, name, constraint in zip(left[::3], left[1::3], left[2::3], strict=True):
@@ -264,8 +248,8 @@ async def settle(run: Run, wanted: list[ColumnName]) -> None:
                 await run_as(
                     run.conn, owner, f"ALTER TABLE {spelled((schema, name))} VALIDATE CONSTRAINT {quote_ident(constraint)}"
                 )
-        for name in sorted({column[:2] for column in wanted}):
-            root = next(part for part in await family_of(run.conn, name) if part.name == name)
+        for table in sorted({column[:2] for column in wanted}):
+            root = next(part for part in await family_of(run.conn, table) if part.name == table)
             await run_as(run.conn, root.owner, f"ANALYZE {root.label}")  # of what is stored now nothing is known to the planner
     await restore_keys(run, {column[:2] for column in wanted})
 

@@ -119,7 +119,9 @@ async def switch_tables(
     """
     tables = seen.tables
     made = await converted(seen.dependents, converter)
-    left = [name for dependent in seen.dependents if dependent.validated is not None for name in dependent.validated]
+    looked_at = [dependent.validated for dependent in seen.dependents]
+    looked_at += [each.looked_at for table in tables for column in table.columns for each in reversed(column.not_null)]
+    left = [name for constraint in looked_at if constraint is not None for name in constraint]
     progress = Progress(SETTLE, "", tuple(left), run.progress.counts)
 
     async def work(change: Change) -> None:

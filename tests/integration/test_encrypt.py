@@ -419,6 +419,25 @@ def test_kept_and_dropped_later(postgres_server: PostgresServer, tmp_path: Path)
         assert rows_of(site.proxy_dsn, ALL) == rows_of(site.plain_dsn, ALL)
 
 
+PARTED = """\
+CREATE TABLE patients (id int PRIMARY KEY, ssn text, born date, score numeric(6,2)) PARTITION BY RANGE (id);
+CREATE TABLE few PARTITION OF patients FOR VALUES FROM (0) TO (100);
+CREATE TABLE others PARTITION OF patients DEFAULT;
+ALTER TABLE few ALTER ssn SET NOT NULL;
+INSERT INTO patients SELECT n, nullif('secret-' || n, 'secret-200') FROM generate_series(1, {rows}) n;
+"""
+
+
+def test_a_partition_that_alone_is_not_null_stays_so(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """And the plain column that is kept beside, and filled no more, keeps nobody from writing."""
+    with filled_site(postgres_server, tmp_path, ddl=PARTED, rows=200) as site:
+        site.cli("encrypt", "public.patients.ssn", "--keep")
+        with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
+            conn.execute("INSERT INTO patients (id, ssn) VALUES (0, 'secret-0'), (1000, NULL)")
+            with pytest.raises(psycopg.errors.NotNullViolation):
+                conn.execute("UPDATE patients SET ssn = NULL WHERE id = 1")
+
+
 OBSTACLES = """\
 CREATE TABLE t (
     id int PRIMARY KEY, a text DEFAULT current_user, b text CHECK (b <> d), c text, d text, e text, f text

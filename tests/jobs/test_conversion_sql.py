@@ -26,7 +26,7 @@ INSERT INTO t VALUES (1, 'one', 1.0, 0);
 def column(name: str, type_name: str) -> ConvertedColumn:
     of = ProtectedColumn("public", "t", name, f"c:{name}", 7, "t:public.t", DeclaredType.builtin(type_name), None, (), "d")
     physical = PhysicalColumn(name, type_name, "x", None, ())
-    return ConvertedColumn(of, physical, not_null=False)
+    return ConvertedColumn(of, physical, not_null=())
 
 
 NAME = ("public", "t")
