@@ -15,8 +15,8 @@ Tables and columns, and what hangs on them:
 ``column_privileges`` puts the privileges and the comment of a converted column back, ``kept_not_null`` its NOT NULL.
 
 What is made of them:
-    conversion, conversion_sql, converted_indexes, physical_definitions, plain_definitions, resealed_definitions, resealed_views,
-    restored_constraints, tag_columns, tag_indexes
+    conversion, conversion_sql, converted_indexes, index_settings, physical_definitions, plain_definitions, resealed_definitions,
+    resealed_views, restored_constraints, tag_columns, tag_indexes
 
 The moment in which one takes the place of the other:
     switching, short_locks

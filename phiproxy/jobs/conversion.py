@@ -10,7 +10,7 @@ from phiproxy.crypto.envelope import OVERHEAD, SLOT_LENGTH
 from phiproxy.index.collations import needs_characters
 from phiproxy.jobs.column_privileges import privileges_and_comment, storage_of
 from phiproxy.jobs.converted_foreign_keys import GeneratedTags, StoredKey, keys_over, plain_keys, sealed_keys, secured_tags
-from phiproxy.jobs.converted_indexes import ConvertedIndex, indexes_over, plain_indexes, tag_indexes, told_of_index
+from phiproxy.jobs.converted_indexes import ConvertedIndex, indexes_over, plain_indexes, tag_indexes, told_of_index, told_of_plain
 from phiproxy.jobs.dependent_others import converted_others, others_over
 from phiproxy.jobs.dependent_views import converted_views, views_over
 from phiproxy.jobs.dependents import Dependent, definitions_over, refusals
@@ -300,7 +300,7 @@ async def _look_back_at(looking: _Looking, name: TableName, columns: list[Protec
         notes += [f"{field.label} is opened in it" for field in column.with_fields[1:]]
     looking.dependents += await definitions_over(conn, family, [column.name for column in columns])
     indexes = await plain_indexes(conn, family, columns, obstacles)
-    notes += [f"index {index.name} on the plain values" for index in indexes[name]]
+    notes += [told_of_plain(index) for index in indexes[name]]
     orders = {n: tuple(c.name for c in r.columns if not is_hidden(c.name)) for n, r in members.items()}
     guards = {n: tuple(c for c, _ in r.guards) for n, r in members.items()}
     moved = [column.name for column in columns]

@@ -8,6 +8,7 @@ from typing import Final
 from phiproxy.jobs.conversion import TRIGGERS, ConvertedColumn, ConvertedTable
 from phiproxy.jobs.converted_indexes import UNIQUE, ConvertedIndex, beside_name
 from phiproxy.jobs.dependents import spelled
+from phiproxy.jobs.index_settings import set_targets
 from phiproxy.jobs.kept_not_null import dropped, made_again
 from phiproxy.jobs.relations import Part, TableName
 from phiproxy.policy.column_order import comment_on_guard
@@ -207,6 +208,7 @@ def _rest(part: Part, index: ConvertedIndex, *, restored: bool) -> Iterator[str]
         yield f"COMMENT ON CONSTRAINT {Q(index.name)} ON {spelled(part.name)} IS {literal(comment)}"
     elif comment:
         yield f"COMMENT ON INDEX {Q(part.name[0])}.{Q(index.name)} IS {literal(comment)}"
+    yield from set_targets(spelled((part.name[0], index.name)), index.targets)
     if index.replaces is not None and index.replaces.clustered:
         yield f"ALTER TABLE {spelled(part.name)} CLUSTER ON {Q(index.name)}"
 

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from phiproxy.documents.field_paths import ELEMENTS, parse_path
+from phiproxy.jobs.index_settings import TARGETS, Targets
 from phiproxy.jobs.physical_definitions import Converter
 from phiproxy.jobs.relations import Connection, Part, TableName, rows_of
 from phiproxy.jobs.renamed_columns import renamed_columns
@@ -33,7 +34,7 @@ class StoredIndex:
     """An index as the server prints it. ``constraint`` is the type of the constraint that it belongs to: p, u, x, or empty.
 
     ``parent`` is the index of the partitioned table that it is attached to. ``identity``: it is the table's replica identity.
-    ``simple``: it is a btree over one key, over all rows.
+    ``simple``: it is a btree over one key, over all rows. ``targets`` are those of its expressions for statistics.
     """
 
     name: str
@@ -47,6 +48,7 @@ class StoredIndex:
     identity: bool
     clustered: bool
     simple: bool
+    targets: Targets = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class ConvertedIndex:
     replaces: StoredIndex | None = None
     parent: str | None = None
     comment: str | None = None
+    targets: Targets = ()
 
     @property
     def unique(self) -> bool:
@@ -69,7 +72,7 @@ class ConvertedIndex:
         return self.definition.startswith("CREATE UNIQUE")
 
 
-_INDEXES: Final = """
+_INDEXES: Final = f"""
 SELECT c.relname::text, pg_catalog.pg_get_indexdef(i.indexrelid),
        ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
               WHERE a.attrelid = i.indrelid AND a.attnum > 0 AND (a.attnum = ANY (i.indkey) OR EXISTS (
@@ -79,7 +82,8 @@ SELECT c.relname::text, pg_catalog.pg_get_indexdef(i.indexrelid),
        (SELECT p.relname::text FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class p ON p.oid = h.inhparent
          WHERE h.inhrelid = i.indexrelid),
        coalesce(pg_catalog.obj_description(k.oid, 'pg_constraint'), pg_catalog.obj_description(i.indexrelid, 'pg_class')),
-       i.indisreplident, i.indisclustered, m.amname = 'btree' AND i.indnatts = 1 AND i.indpred IS NULL AND i.indisvalid
+       i.indisreplident, i.indisclustered, m.amname = 'btree' AND i.indnatts = 1 AND i.indpred IS NULL AND i.indisvalid,
+       {TARGETS}
   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = c.relam
   LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u', 'x')
  WHERE i.indrelid = %s::oid ORDER BY c.relname
@@ -169,7 +173,7 @@ async def _converted(index: StoredIndex, columns: Sequence[ProtectedColumn], con
     if index.constraint:
         kind = PRIMARY if index.constraint == "p" else UNIQUE
         comment = f"{kind}; {comment}" if comment else kind
-    return ConvertedIndex(index.name, definition, over_shadows(definition, columns), index, index.parent, comment)
+    return ConvertedIndex(index.name, definition, over_shadows(definition, columns), index, index.parent, comment, index.targets)
 
 
 def _first(
@@ -245,6 +249,10 @@ def from_above(family: Iterable[Part], parents: Mapping[TableName, Part]) -> lis
     return sorted(family, key=depth)
 
 
+_COLUMN: Final = re.compile(r'\(*(?:[a-z_][a-z0-9_$]*|"(?:[^"]|"")+")\)*')
+"""A column, for which the server gathers statistics with the table's."""
+
+
 async def plain_indexes(
     conn: Connection, family: Sequence[Part], columns: Sequence[ProtectedColumn], obstacles: list[str]
 ) -> dict[TableName, tuple[ConvertedIndex, ...]]:
@@ -263,7 +271,8 @@ async def plain_indexes(
                 obstacles.append(f"index {index.name} of {part.label} is over more than tags that are listed; drop it")
                 continue
             beside = _plain(index.definition, columns, shadow=True) or ""
-            own.append(ConvertedIndex(index.name, definition, beside, index, index.parent, index.comment))
+            targets = [each for each in index.targets if not _COLUMN.fullmatch(plain_text(each[2], columns) or "")]
+            own.append(ConvertedIndex(index.name, definition, beside, index, index.parent, index.comment, targets))
         converted[part.name] = tuple(own)
     return converted
 
@@ -324,6 +333,12 @@ def told_of_index(index: ConvertedIndex, columns: Iterable[ProtectedColumn]) -> 
     )
     instead = ", in place of that on plain values" if index.replaces is not None and not index.name.startswith(OF_TAGS) else ""
     return f"{what} {index.name} on the tags of {tags}{instead}{_not_kept(index)}"
+
+
+def told_of_plain(index: ConvertedIndex) -> str:
+    """Say what an index on plain values is, and what of the one on tags it has not."""
+    lost = index.replaces is not None and len(index.replaces.targets) > len(index.targets)
+    return f"index {index.name} on the plain values{': its SET STATISTICS for a column alone is not kept' if lost else ''}"
 
 
 def _not_kept(index: ConvertedIndex) -> str:

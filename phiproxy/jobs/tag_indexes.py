@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from phiproxy.documents.field_paths import parse_path
 from phiproxy.documents.sealed_leaves import FIRST_TAG as FIRST_TAG_OF_TEXT
 from phiproxy.documents.sealed_leaves import PREFIX, TAG_LENGTH
+from phiproxy.jobs.index_settings import TARGETS, Targets, set_targets
 from phiproxy.jobs.relations import Connection, Part, rows_of
 from phiproxy.jobs.running import Run
 from phiproxy.jobs.short_locks import run_as, with_short_lock
@@ -24,11 +25,11 @@ OLD: Final = "phi_old_"
 _FIRST_LEAF_TAG: Final = FIRST_TAG_OF_TEXT - len(PREFIX)
 """Where the tag of slot 0 begins in the header of a sealed leaf, which is what stands behind its first colon."""
 
-_INDEXES: Final = """
+_INDEXES: Final = f"""
 SELECT c.relname::text, pg_catalog.pg_get_indexdef(i.indexrelid), i.indisvalid, k.contype IS NOT NULL,
        (SELECT p.relname::text FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class p ON p.oid = h.inhparent
          WHERE h.inhrelid = i.indexrelid),
-       pg_catalog.obj_description(i.indexrelid, 'pg_class')
+       pg_catalog.obj_description(i.indexrelid, 'pg_class'), {TARGETS}, i.indisclustered
   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
   LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u', 'x')
  WHERE i.indrelid = %s::oid ORDER BY c.relname
@@ -44,6 +45,8 @@ class TagIndex(NamedTuple):
     valid: bool
     parent: str | None
     comment: str | None = None
+    targets: Targets = ()
+    clustered: bool = False
 
     @property
     def qualified(self) -> str:
@@ -54,8 +57,8 @@ class TagIndex(NamedTuple):
 async def indexes_of(conn: Connection, part: Part) -> list[TagIndex]:
     """Return all indexes of a relation but those of constraints, which no tag has."""
     return [
-        TagIndex(part, name, definition, valid, parent, comment)
-        for name, definition, valid, constraint, parent, comment in await rows_of(conn, _INDEXES, part.oid)
+        TagIndex(part, name, definition, valid, *rest)
+        for name, definition, valid, constraint, *rest in await rows_of(conn, _INDEXES, part.oid)
         if not constraint
     ]
 
@@ -153,6 +156,9 @@ async def _swap(run: Run, index: TagIndex) -> None:
     )
     if index.comment is not None:  # which may say that it stands for a constraint
         text += f";COMMENT ON INDEX {index.qualified} IS {literal(index.comment)}"
+    text = ";".join([text, *set_targets(index.qualified, index.targets)])
+    if index.clustered:
+        text += f";ALTER TABLE {part.label} CLUSTER ON {quote_ident(index.name)}"
     await _short(run, part, f"renaming {following}", text)
 
 

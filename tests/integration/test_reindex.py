@@ -33,6 +33,9 @@ def test_an_index_key_is_rotated_to_its_end_while_the_application_runs(site: Sit
     told = [(slot["slot"], slot["rows"], slot["indexes"], slot["dropped"]) for slot in look["slots"]]
     assert told == [(1, {"public.patients": ROWS}, ["patients_ssn_key"], [0])]
     assert slots(site, "c:public.patients.ssn") == [(0, "@", 1, "active")], "a look makes no slot"
+    with site.server.connect(site.sealed) as conn:
+        conn.execute("ALTER INDEX patients_ssn_key ALTER COLUMN 1 SET STATISTICS 300")
+        conn.execute("ALTER TABLE patients CLUSTER ON patients_ssn_key")
     with Application(site) as application:
         out = site.cli("keys", "rotate", "--index", "public.patients.ssn")
     application.settle(site)
@@ -41,6 +44,11 @@ def test_an_index_key_is_rotated_to_its_end_while_the_application_runs(site: Sit
     after = indexes(site)
     assert after.keys() == before.keys()
     assert after["patients_ssn_key"] == before["patients_ssn_key"].replace("13, 16", "29, 16"), "unique, by the same name"
+    settings = (
+        "SELECT a.attstattarget, i.indisclustered FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indexrelid"
+        " WHERE i.indexrelid = 'patients_ssn_key'::regclass"
+    )
+    assert raw(site, settings) == [(300, True)]
     lacking = "get_byte(ssn, 11) < 2 OR get_byte(substring(ssn, 29, 16), 0) <> 2"
     assert raw(site, f"SELECT count(*) FROM patients WHERE {lacking}") == [(0,)]
     (guard,) = raw(site, "SELECT pg_get_constraintdef(oid), convalidated FROM pg_constraint WHERE conname = 'phi_guard_ssn'")
