@@ -5,7 +5,7 @@ What each command does:
 ``run_or_abort`` runs a job by its kind to the end, or takes back what it has added.
 
 How rows are gone through:
-    running, sight, records, batches, batch_size, row_sql, filling, tagging, tenant_rows, throttle, display
+    running, sight, records, batches, refused_rows, batch_size, row_sql, filling, tagging, tenant_rows, throttle, display
 ``batches`` writes a few rows at a time, with the progress, so that a killed job goes on; ``sight``: as a replica and past
 row-level security.
 

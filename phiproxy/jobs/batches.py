@@ -11,7 +11,7 @@ one.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, NamedTuple, Self
 
 import psycopg
@@ -19,6 +19,7 @@ from psycopg import sql
 
 from phiproxy.errors import SealError
 from phiproxy.jobs.batch_size import BatchSize
+from phiproxy.jobs.refused_rows import REFUSED, refused_rows
 from phiproxy.jobs.relations import Connection
 from phiproxy.jobs.row_sql import Changed, Done, Row, Scan, Statement, Work
 from phiproxy.net.tasks import spawn
@@ -152,38 +153,66 @@ class Batches:
     async def _do(self, taken: _Taken, commit: Commit, sent: asyncio.Event) -> Batch:
         rows, done, _ = taken
         wrong: list[tuple[str, str]] = []
-        changes = self._sorted(rows, done, wrong)
+        changes, told = self._sorted(rows, done, wrong), list[tuple[int, float]]()
         if len(changes) >= STRIPES * FEWEST_OF_STRIPE:
             whole = Batch(len(rows), len(changes), 0, rows[-1].key, tuple(wrong))
-            batch, locked = await self._write_stripes(whole, rows, changes, commit, sent)
-            self._size.took(len(rows), taken.seconds, locked)
-            return batch
+            with suppress(*REFUSED):  # what was written until then is not written again: it is not as it was read any more
+                batch, locked = await self._write_stripes(whole, rows, changes, commit, sent, told)
+                self._size.took(len(rows), taken.seconds, locked)
+                return batch
         sent.set()
-        written, left, locked = 0, list[Row](), 0.0
-        for attempt in range(1, ATTEMPTS + 1):
-            async with self._conn.pipeline(), self._conn.transaction():
-                async with self._as_role():
-                    more, locked = await self._write(changes, left)
-                    written += more
-                if not left or attempt == ATTEMPTS:
-                    batch = Batch(len(rows), written, len(left), rows[-1].key, tuple(wrong))
-                    await commit(self._conn, batch)
-                    break
-            await asyncio.sleep(RETRY_AFTER)
-            tried = await self._rows(self._scan.again(left))
-            changes, left = self._sorted(tried, await self._scan.work(tried, self._work), wrong), []
+        whole = Batch(len(rows), sum(number for number, _ in told), 0, rows[-1].key)
+        batch, locked = await self._write_few(whole, changes, wrong, commit)
         self._size.took(len(rows), taken.seconds, locked)
         return batch
 
+    async def _write_few(
+        self, batch: Batch, changes: Sequence[Changed], wrong: list[tuple[str, str]], commit: Commit
+    ) -> tuple[Batch, float]:
+        """Write rows by one transaction, again those that others were at work on, without those that the server refuses."""
+        written, attempt = batch.written, 1
+        while True:
+            left = list[Row]()
+            try:
+                async with self._conn.pipeline(), self._conn.transaction():
+                    async with self._as_role():
+                        more, locked = await self._write(changes, left)
+                    if not left or attempt == ATTEMPTS:
+                        batch = batch._replace(written=written + more, left=len(left), wrong=tuple(wrong))
+                        await commit(self._conn, batch)
+            except REFUSED:
+                refused = await refused_rows(self._conn, changes, self._try)
+                if not refused:
+                    raise
+                wrong += [(self._scan.spelled(row), why) for (row, _), why in refused]
+                bad = {id(change) for change, _ in refused}
+                changes = [change for change in changes if id(change) not in bad]
+                continue
+            if not left or attempt == ATTEMPTS:
+                return batch, locked
+            written, attempt = written + more, attempt + 1
+            await asyncio.sleep(RETRY_AFTER)
+            tried = await self._rows(self._scan.again(left))
+            changes = self._sorted(tried, await self._scan.work(tried, self._work), wrong)
+
+    async def _try(self, changes: Sequence[Changed]) -> None:
+        async with self._as_role():
+            await self._write(changes, [])
+
     async def _write_stripes(
-        self, batch: Batch, rows: Sequence[Row], changes: Sequence[Changed], commit: Commit, sent: asyncio.Event
+        self,
+        batch: Batch,
+        rows: Sequence[Row],
+        changes: Sequence[Changed],
+        commit: Commit,
+        sent: asyncio.Event,
+        told: list[tuple[int, float]],
     ) -> tuple[Batch, float]:
         """Write a batch by transactions that are all ``sent`` before the first is answered; return what became of it.
 
         And for how many seconds rows were locked, those of one transaction. ``batch`` is what becomes of it where nobody has one of
-        the ``changes`` locked.
+        the ``changes`` locked. To ``told`` is added what was committed.
         """
-        told = list[tuple[int, float]]()
         waiting = not self._passing
         self._passing -= not waiting
         try:

@@ -18,6 +18,7 @@ from phiproxy.jobs.dependents import Dependent, converted, spelled
 from phiproxy.jobs.filling import fill_scan
 from phiproxy.jobs.physical_definitions import Converter
 from phiproxy.jobs.records import Progress, write_progress
+from phiproxy.jobs.refused_rows import REFUSED
 from phiproxy.jobs.relations import Part
 from phiproxy.jobs.row_sql import Row, Scan
 from phiproxy.jobs.row_sql import Work as Filler
@@ -252,7 +253,10 @@ async def _seal_rest_of(run: Run, table: ConvertedTable, part: Part, work: Fille
         sealed += len(changes)
         if sealed > MOST_LEFT:
             raise _NotNow(f"more than {MOST_LEFT} rows of {part.label} were written since the last pass")
-        await run.conn.execute(*scan.write(changes))
+        try:
+            await run.conn.execute(*scan.write(changes))
+        except REFUSED:
+            raise _changed(run) from None  # filling once more says which row it is
 
 
 async def _rows(run: Run, scan: Scan) -> list[Row]:

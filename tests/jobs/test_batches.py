@@ -69,8 +69,7 @@ async def go(conn: Connection, scan: Scan, rows: int = 7, work: Work = turned) -
     size, done = Fixed(rows), list[Batch]()
 
     async def commit(_: Connection, batch: Batch) -> None:
-        if not done or done[-1].cursor != batch.cursor:
-            done.append(batch)
+        done[-1:] = [batch] if done and done[-1].cursor == batch.cursor else [*done[-1:], batch]
 
     async with batches_of(conn, scan, work, size) as batches:
         while (batch := await batches.next(commit)) is not None:
@@ -124,6 +123,33 @@ async def test_rows_that_nothing_names_are_refused(conn: Connection, unique: str
     await conn.execute(f"CREATE TABLE public.t (u int NOT NULL, o int, v bytea{unique})".encode())
     with pytest.raises(ConfigError, match="no primary key, nor another unique key"):
         (await scan_of(conn)).key  # noqa: B018
+
+
+@pytest.mark.parametrize("size", [7, 2 * STRIPES * FEWEST_OF_STRIPE])
+async def test_rows_that_the_server_refuses_are_named_and_all_others_done(conn: Connection, size: int) -> None:
+    await conn.execute("CREATE TABLE public.t (id int PRIMARY KEY, v bytea)")
+    await conn.execute("INSERT INTO public.t SELECT g, '\\x01aa'::bytea FROM generate_series(1, 300) g")
+    await conn.execute("ALTER TABLE public.t ADD CONSTRAINT own CHECK (id % 100 <> 42) NOT VALID")
+    scan = await scan_of(conn)
+    done = await go(conn, scan, size)
+    why = "the server refuses to store it: CheckViolation by own of public.t (SQLSTATE 23514)"
+    assert [wrong for batch in done for wrong in batch.wrong] == [(f"id {n}", why) for n in (42, 142, 242)]
+    assert sum(batch.written for batch in done) == 297
+    cursor = await conn.execute("SELECT id FROM public.t WHERE pg_catalog.get_byte(v, 0) = 1 ORDER BY 1")
+    assert await cursor.fetchall() == [(42,), (142,), (242,)]
+    assert sum(len(batch.wrong) for batch in await go(conn, scan, size)) == 3
+
+
+async def test_what_is_of_no_single_row_ends_the_job(conn: Connection) -> None:
+    """Two rows that are no more different: each could be written, and both cannot."""
+    await conn.execute("CREATE TABLE public.t (id int PRIMARY KEY, v bytea UNIQUE)")
+    await conn.execute("INSERT INTO public.t VALUES (1, '\\x01aa'), (2, '\\x01ab')")
+
+    async def alike(rows: Sequence[Row]) -> list[list[bytes | None]]:
+        return [[b"\x02"] for _ in rows]
+
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        await go(conn, await scan_of(conn), work=alike)
 
 
 async def test_the_progress_is_there_with_the_rows_or_not_at_all(conn: Connection) -> None:
@@ -262,9 +288,10 @@ async def pages(conn: Connection) -> dict[int, int]:
 async def test_what_fails_in_the_midst_of_a_batch_is_told(conn: Connection) -> None:
     """What was written before stays, nothing behind it is written, and the connection can be used."""
     rows = STRIPES * FEWEST_OF_STRIPE
-    await conn.execute("CREATE TABLE public.t (id int PRIMARY KEY, v bytea, CHECK (id <> 2 OR get_byte(v, 0) = 1))")
+    await conn.execute("CREATE TABLE public.t (id int PRIMARY KEY, v bytea)")
+    await conn.execute("CREATE UNIQUE INDEX ON public.t ((1)) WHERE id IN (2, 2 + 4) AND get_byte(v, 0) = 2")
     await conn.execute("INSERT INTO public.t SELECT g, '\\x01' FROM generate_series(1, %s) g", (rows,))
-    with pytest.raises(psycopg.errors.CheckViolation):
+    with pytest.raises(psycopg.errors.UniqueViolation):
         await go(conn, await scan_of(conn), rows=rows)
     cursor = await conn.execute("SELECT DISTINCT id % 4 FROM public.t WHERE get_byte(v, 0) = 2")
     assert await cursor.fetchall() == [(1,)], "only the first stripe"
