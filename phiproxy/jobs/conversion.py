@@ -348,6 +348,7 @@ async def hanging(conn: Connection, tables: Sequence[ConvertedTable]) -> tuple[o
     """Return all that hangs on the columns of tables, as it is now, to be compared with what it was; psycopg.Error."""
     there: list[object] = [*await keys_over(conn, _key_names(tables)), *await views_over(conn, _columns_of_parts(tables))]
     for table in tables:
+        there += [(part.name, part.oid) for part in await family_of(conn, table.name)]
         names = [c.column.name for c in table.columns]
         there += await definitions_over(conn, table.family, names)
         for part in table.family:

@@ -131,12 +131,12 @@ async def tag_indexes(
     over what will be there.
     """
     converted: dict[TableName, list[ConvertedIndex]] = {}
-    parents = await partitioned_parents(conn, family)
+    parents, made = await partitioned_parents(conn, family), _OwnIndexes()
     for part in from_above(family, parents):
         own = converted.setdefault(part.name, [])
         there: dict[str, StoredIndex] = {}
         for stored in await indexes_over(conn, part, [c.name for c in columns]):
-            if stored.name.startswith(OF_TAGS) and stored.columns <= set(resealed):
+            if stored.columns <= set(resealed) and made.is_one(part, stored, parents):
                 there[stored.name] = stored
                 continue
             index = _with_opened(stored, columns, resealed)
@@ -155,6 +155,21 @@ async def tag_indexes(
                     first = _first(part, column, slot, of_parent, columns)
                     own.append(replace(first, replaces=there.get(first.name)))
     return {name: tuple(indexes) for name, indexes in converted.items()}
+
+
+class _OwnIndexes:
+    """The indexes that only phiproxy has made; of a partition that was made since, the server has named what it has from above."""
+
+    def __init__(self) -> None:
+        self._found: set[tuple[TableName, str]] = set()
+
+    def is_one(self, part: Part, index: StoredIndex, parents: Mapping[TableName, Part]) -> bool:
+        """Tell it of an index of a relation; those of the tables above are to be asked for before."""
+        above = parents.get(part.name)
+        handed_down = above is not None and index.parent is not None and (above.name, index.parent) in self._found
+        if handed_down or index.name.startswith(OF_TAGS):
+            self._found.add((part.name, index.name))
+        return (part.name, index.name) in self._found
 
 
 def _with_opened(index: StoredIndex, columns: Iterable[ProtectedColumn], resealed: Mapping[str, ProtectedColumn]) -> StoredIndex:
@@ -261,10 +276,11 @@ async def plain_indexes(
     Those that only phiproxy has made, for equality, are not among them: they go with the sealed column.
     """
     converted: dict[TableName, tuple[ConvertedIndex, ...]] = {}
-    for part in family:
+    parents, made = await partitioned_parents(conn, family), _OwnIndexes()
+    for part in from_above(family, parents):
         own = []
         for index in await indexes_over(conn, part, [c.name for c in columns]):
-            if index.name.startswith(OF_TAGS):
+            if made.is_one(part, index, parents):
                 continue
             definition = _plain(index.definition, columns, shadow=False)
             if definition is None or index.identity:

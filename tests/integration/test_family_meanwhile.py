@@ -1,0 +1,72 @@
+"""Partitions and children that are made, or attached, while their table is encrypted or decrypted: their rows go with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.harness.server import PostgresServer
+from tests.harness.site import Site
+from tests.harness.waiting import until
+from tests.integration.job_at_work import started
+from tests.integration.test_encrypt import filled_site, rows_of, same_rows
+
+pytestmark = pytest.mark.timeout(1200)
+
+POLICY = """\
+database: {database}
+deployment: family-test
+tables:
+  public.parted:
+    columns:
+      ssn: {type: text, indexes: [ssn], accept_leakage: test}
+  public.parent:
+    columns:
+      ssn: {type: text, indexes: [ssn], accept_leakage: test}
+"""
+TABLES = """\
+CREATE TABLE parted (id int PRIMARY KEY, ssn text, city text) PARTITION BY RANGE (id);
+CREATE TABLE parted_0 PARTITION OF parted FOR VALUES FROM (0) TO (1000);
+CREATE TABLE parent (id int PRIMARY KEY, ssn text, city text);
+INSERT INTO parted SELECT n, 'secret-' || n FROM generate_series(1, {rows}) n;
+INSERT INTO parent SELECT n, 'secret-' || n FROM generate_series(1, {rows}) n;
+"""
+MADE = """\
+CREATE TABLE parted_#1 PARTITION OF parted FOR VALUES FROM (#1000) TO (#2000);
+CREATE TABLE parted_#2 (LIKE parted INCLUDING ALL);
+ALTER TABLE parted ATTACH PARTITION parted_#2 FOR VALUES FROM (#2000) TO (#3000);
+CREATE TABLE child_# (PRIMARY KEY (id)) INHERITS (parent);
+"""
+QUERIES = ["SELECT id, ssn, city FROM parted ORDER BY id", "SELECT id, ssn, city FROM parent ORDER BY id"]
+
+
+def made(site: Site, number: int) -> None:
+    """Make partitions and a child, and write rows into them through the proxy."""
+    for dsn, owner in ((site.server.dsn(site.sealed), True), (site.plain_dsn, False)):
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            if owner:
+                conn.execute(f"SET ROLE {site.role}".encode())
+            conn.execute(MADE.replace("#", str(number)).encode())
+    for dsn in (site.proxy_dsn, site.plain_dsn):
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            for table, first in (("parted", number * 10_000 + 1999), (f"child_{number}", number * 10_000)):
+                rows = [(n, f"secret-{n}") for n in range(first, first + 10)]
+                conn.cursor().executemany(f"INSERT INTO {table} (id, ssn) VALUES (%s, %s)".encode(), rows)
+
+
+def test_what_is_made_meanwhile_goes_with_its_table(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    with filled_site(postgres_server, tmp_path, policy=POLICY, ddl=TABLES, rows=200) as site:
+        hidden = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'parent'::regclass AND attname = 'phi_new_ssn'"
+        named = "attrelid::regclass::text ~ '^par|^child'"
+        there = f"SELECT DISTINCT atttypid::regtype::text FROM pg_attribute WHERE attname = 'ssn' AND {named}"
+        for number, command, becomes in ((1, ["encrypt"], "bytea"), (2, ["decrypt", "parted", "parent", "--reorder"], "text")):
+            job = started(site, *command, "--rate", "200")
+            until(lambda: rows_of(site.sealed_dsn, hidden) == [(1,)], "the hidden column is there")
+            made(site, number)
+            assert "others" not in job.said()
+            assert job.returncode == 0, job.said()
+            assert rows_of(site.sealed_dsn, there) == [(becomes,)]
+            same_rows(site, QUERIES)
+            assert len(rows_of(site.proxy_dsn, QUERIES[0])) == 200 + 10 * number
