@@ -88,6 +88,14 @@ SELECT p.pubname::text FROM pg_catalog.pg_publication_tables t JOIN pg_catalog.p
                  JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
                 WHERE i.indrelid = c.oid AND i.indisprimary AND a.attname = ANY (%(names)s)) ORDER BY 1
 """
+# Sequences that would be dropped with a column: those that give an identity column its values, and others.
+_SEQUENCES: Final = """
+SELECT pg_catalog.format('%%I.%%I', n.nspname, s.relname), a.attname::text, d.deptype = 'i' FROM pg_catalog.pg_depend d
+  JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+ WHERE d.classid = 1259 AND d.refclassid = 1259 AND d.refobjid = %(oid)s::oid AND d.deptype IN ('a', 'i')
+   AND a.attname = ANY (%(names)s) ORDER BY 1
+"""
 _WHY: Final = {
     3256: "a policy over a protected column would compare what the server cannot see; write it over others, or drop it",
     2604: "the server computes it from what it will not see any more; drop it, and let the policy index the expression",
@@ -130,6 +138,13 @@ async def others_over(conn: Connection, part: Part, columns: Collection[str], ow
     for (name,) in await _asked(conn, _IDENTITY, values):
         why = "it sends changes by the primary key, which will be an index on tags; choose another REPLICA IDENTITY by ALTER TABLE"
         found.append(StoredOther("", f"publication {name} of {part.label}", (), definition=why))
+    for sequence, column, identity in await _asked(conn, _SEQUENCES, values):
+        why = f"it would be dropped with the column that is replaced; ALTER SEQUENCE {sequence} OWNED BY NONE"
+        if identity:
+            alter = f"ALTER TABLE {part.label} ALTER COLUMN {Q(column)} DROP IDENTITY"
+            why = f"the server gives its values, which it cannot seal; {alter}, and let the application give them"
+        label = f"{'identity' if identity else f'sequence {sequence}'} of {part.label}.{Q(column)}"
+        found.append(StoredOther("", label, (column,), definition=why))
     return found
 
 
