@@ -18,6 +18,7 @@ from phiproxy.jobs.conversion import How, Look, look, needs_of, who_else_holds
 from phiproxy.jobs.dependents import spelled
 from phiproxy.jobs.disk import Need, room_told
 from phiproxy.jobs.encrypt import decoder_of, read_tables
+from phiproxy.jobs.local_columns import local_children
 from phiproxy.jobs.records import read_progress
 from phiproxy.jobs.relations import TableName, family_of, may_act_as, rows_of
 from phiproxy.jobs.sight import firing
@@ -183,8 +184,10 @@ async def finish(config: Path, only: str | None, names: Sequence[str]) -> int:
             meant = not names or {f"{column.schema}.{column.table}", column.table, column.label} & set(names)
             if relation is None or relation.column(old) is None or not meant:
                 continue
-            root = next(part for part in await family_of(conn, name) if part.name == name)
-            await _drop(conn, root.owner, f"ALTER TABLE {spelled(name)} DROP COLUMN {quote_ident(old)}")
+            family = await family_of(conn, name)
+            root = next(part for part in family if part.name == name)
+            of = [spelled(name), *(child.label for child in await local_children(conn, family, old))]
+            await _drop(conn, root.owner, ";".join(f"ALTER TABLE {each} DROP COLUMN {quote_ident(old)}" for each in of))
             dropped.append(column.label)
             tables.add(name)
         left = await rewriting(conn, tables) if tables else []

@@ -16,6 +16,7 @@ from phiproxy.jobs.dependent_views import converted_views, views_over
 from phiproxy.jobs.dependents import Dependent, definitions_over, refusals
 from phiproxy.jobs.disk import Grown, Need, need_of
 from phiproxy.jobs.kept_not_null import NotNull, not_nulls_of
+from phiproxy.jobs.local_columns import local_children
 from phiproxy.jobs.logged_in_clear import logged_in_clear
 from phiproxy.jobs.physical_definitions import Converter, PhysicalDefinitions, physical_definitions, without_fields
 from phiproxy.jobs.plain_definitions import PlainDefinitions
@@ -56,6 +57,8 @@ class ConvertedColumn:
     """A document of which other fields are sealed than will be, as it is."""
     plain_type: str = ""
     """The type that it has in clear again, as SQL with its collation, on the way back."""
+    local: tuple[Part, ...] = ()
+    """Children that have it of themselves too, parents first."""
 
     @property
     def sealed_names(self) -> list[ColumnName]:
@@ -295,7 +298,8 @@ async def _look_back_at(looking: _Looking, name: TableName, columns: list[Protec
         plain_type = await _plain_type(conn, column, collations.get(column.name, ""), obstacles)
         same = await _same(conn, family, column)
         not_null = await not_nulls_of(conn, family, column.name)
-        converted.append(ConvertedColumn(column, own, not_null, same, generated, plain_type=plain_type))
+        local = await local_children(conn, family, column.name)
+        converted.append(ConvertedColumn(column, own, not_null, same, generated, plain_type=plain_type, local=local))
         notes.append(f"{column.label} becomes {column.type.name} again")
         notes += [f"{field.label} is opened in it" for field in column.with_fields[1:]]
     looking.dependents += await definitions_over(conn, family, [column.name for column in columns])
@@ -357,6 +361,7 @@ async def hanging(conn: Connection, tables: Sequence[ConvertedTable]) -> tuple[o
         for column in table.columns:
             there += await _same(conn, table.family, column.column)
             there += await not_nulls_of(conn, table.family, column.column.name)
+            there.append(await local_children(conn, table.family, column.column.name))
     return tuple(there)
 
 
@@ -451,7 +456,8 @@ async def _look_at(looking: _Looking, name: TableName, columns: list[ProtectedCo
         if column.type.not_null and all(each.part != root for each in not_null):
             not_null += (NotNull(root, column.name),)
         source = looking.source_of(column)
-        converted.append(ConvertedColumn(column, own, not_null, await _same(conn, family, column), source=source))
+        same, local = await _same(conn, family, column), await local_children(conn, family, column.name)
+        converted.append(ConvertedColumn(column, own, not_null, same, source=source, local=local))
         if source is None:
             never_null = ", NOT NULL" if any(each.part == root for each in not_null) else ""
             notes.append(f"{column.label} ({own.type_name}) becomes {converted[-1].sealed_type} with a guard{never_null}")

@@ -48,6 +48,9 @@ def prepare(table: ConvertedTable, there: frozenset[str]) -> Iterator[str]:
     """Yield what adds the shadows (those that are not ``there``) and the trigger that empties them. Nothing is rewritten."""
     name = spelled(table.name)
     for column in table.columns:
+        for child in reversed(column.local if column.shadow not in there else ()):
+            shadow_type = column.plain_type if table.opening else column.sealed_type
+            yield f"ALTER TABLE {child.label} ADD COLUMN IF NOT EXISTS {Q(column.shadow)} {shadow_type}"
         if column.shadow not in there and table.opening:
             yield f"ALTER TABLE {name} ADD COLUMN {Q(column.shadow)} {column.plain_type}"
         elif column.shadow not in there:
@@ -161,6 +164,7 @@ def _switch_column(table: ConvertedTable, column: ConvertedColumn, *, keep: bool
         yield from dropped(column.not_null, replaced_name(column.column.name))
     else:
         yield f"ALTER TABLE {name} DROP COLUMN {old}"
+        yield from (f"ALTER TABLE {child.label} DROP COLUMN {old}" for child in column.local)
     yield from made_again(column.not_null)
 
 
@@ -237,3 +241,4 @@ def take_back(table: ConvertedTable, there: frozenset[str]) -> Iterator[str]:
                 yield f"ALTER TABLE {spelled(table.name)} DROP COLUMN {Q(hidden_name(column.column, slot.number))} CASCADE"
         if column.shadow in there:
             yield f"ALTER TABLE {spelled(table.name)} DROP COLUMN {Q(column.shadow)}"
+            yield from (f"ALTER TABLE {child.label} DROP COLUMN IF EXISTS {Q(column.shadow)}" for child in column.local)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from phiproxy.jobs.local_columns import ANCESTORS
 from phiproxy.jobs.relations import Connection, Part, TableName, rows_of
 from phiproxy.jobs.short_locks import run_as, with_short_lock
 from phiproxy.policy.identifiers import literal, quote_ident, shorten
@@ -46,10 +47,6 @@ class NotNull:
         return (*self.part.name, self.name) if self.name and self.valid else None
 
 
-# By how many relations inherit from it, directly or not: who inherits is in front of what it inherits from.
-_HEIRS: Final = """
-(WITH RECURSIVE above (oid) AS (SELECT a.attrelid UNION SELECT h.inhparent FROM above JOIN pg_catalog.pg_inherits h
-                                                          ON h.inhrelid = above.oid) SELECT pg_catalog.count(*) FROM above)"""
 _NAMED: Final = f"""
 SELECT a.attrelid::int8, a.attname::text, k.conname::text,
        k.conislocal OR NOT EXISTS (SELECT FROM pg_catalog.pg_inherits h
@@ -58,7 +55,7 @@ SELECT a.attrelid::int8, a.attname::text, k.conname::text,
         WHERE h.inhrelid = a.attrelid AND p.conname = k.conname AND NOT p.connoinherit),
        NOT k.connoinherit, k.convalidated, pg_catalog.obj_description(k.oid, 'pg_constraint')
   FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND k.conkey = ARRAY[a.attnum]
- WHERE k.contype = 'n' AND a.attrelid = ANY (%s::oid[]) AND a.attname = %s ORDER BY {_HEIRS} DESC, 1
+ WHERE k.contype = 'n' AND a.attrelid = ANY (%s::oid[]) AND a.attname = %s ORDER BY {ANCESTORS} DESC, 1
 """
 _MARKED: Final = f"""
 SELECT a.attrelid::int8, a.attname::text, '',
@@ -67,7 +64,7 @@ SELECT a.attrelid::int8, a.attname::text, '',
         WHERE h.inhrelid = a.attrelid AND b.attnotnull),
        c.relkind = 'p', true, NULL
   FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
- WHERE a.attnotnull AND a.attrelid = ANY (%s::oid[]) AND a.attname = %s ORDER BY {_HEIRS} DESC, 1
+ WHERE a.attnotnull AND a.attrelid = ANY (%s::oid[]) AND a.attname = %s ORDER BY {ANCESTORS} DESC, 1
 """
 
 

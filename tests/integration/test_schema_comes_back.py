@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from psycopg import sql
 
@@ -106,6 +107,10 @@ CREATE TABLE parent (id int PRIMARY KEY, note text, code text);
 CREATE TABLE child (PRIMARY KEY (id)) INHERITS (parent);
 ALTER TABLE ONLY parent ALTER note SET NOT NULL;
 ALTER TABLE child ALTER code SET NOT NULL;
+CREATE TABLE own (id int PRIMARY KEY, note text NOT NULL, code text);
+ALTER TABLE own INHERIT parent;
+CREATE TABLE owns (id int PRIMARY KEY, note text NOT NULL) INHERITS (own);
+INSERT INTO own SELECT n, 'n' || n FROM generate_series(1000, 1000 + {rows}) n;
 INSERT INTO parent SELECT n, 'n' || n FROM generate_series(1, {rows}) n;
 INSERT INTO child SELECT n, NULL, 'c' || n FROM generate_series(100, 100 + {rows}) n;
 CREATE INDEX parted_upper ON parted ("right"(ssn, 3));
@@ -220,6 +225,9 @@ def test_all_of_a_schema_comes_back_but_what_was_told(server: PostgresServer, tm
         same_rows(site, QUERIES)
         sealed = schema(site, server.dsn(site.sealed))
         assert [line for line in before - sealed if line.startswith("ALTER INDEX") and "SET STATISTICS" in line] == []
+        with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
+            conn.execute("INSERT INTO owns (id, note) VALUES (0, 'x')")
+            conn.execute("DELETE FROM owns WHERE id = 0")
         assert not_null(site, site.sealed) == not_null(site, site.plain)
         assert "guards and tag indexes are there" in site.cli("check", check=False)
         oracle.assert_no_leak()
