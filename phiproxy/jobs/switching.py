@@ -12,14 +12,14 @@ import psycopg
 from psycopg import sql
 
 from phiproxy.errors import ConfigError
-from phiproxy.jobs.conversion import ConvertedTable, Look, hanging, privileges
+from phiproxy.jobs.conversion import TRIGGERS, ConvertedTable, Look, hanging, privileges
 from phiproxy.jobs.conversion_sql import prepare, switch
 from phiproxy.jobs.dependents import Dependent, converted, spelled
 from phiproxy.jobs.filling import fill_scan
 from phiproxy.jobs.physical_definitions import Converter
 from phiproxy.jobs.records import Progress, write_progress
 from phiproxy.jobs.refused_rows import REFUSED
-from phiproxy.jobs.relations import Part
+from phiproxy.jobs.relations import Part, rows_of
 from phiproxy.jobs.row_sql import Row, Scan
 from phiproxy.jobs.row_sql import Work as Filler
 from phiproxy.jobs.running import Run
@@ -129,7 +129,7 @@ async def switch_tables(
         await _lock(run, seen)
         await run.conn.execute("SET LOCAL ROLE NONE")
         granted = await privileges(run.conn, seen)
-        if await hanging(run.conn, tables) != seen.hanging:
+        if await hanging(run.conn, tables) != seen.hanging or not await _watched(run, tables):
             raise _changed(run)
         await _seal_rest(run, tables, values)
         for dependent in reversed(seen.dependents):
@@ -200,6 +200,22 @@ async def _attempt(run: Run, tables: Sequence[ConvertedTable], work: Work, secon
         if not done:
             await withdraw_hold(asking, schema, hold)
     return time.monotonic() - began
+
+
+_WATCHING: Final = """
+SELECT count(*) FROM pg_catalog.pg_trigger WHERE tgrelid = ANY (%s::oid[]) AND tgname = ANY (%s) AND tgenabled = 'A'
+"""
+
+
+async def _watched(run: Run, tables: Iterable[ConvertedTable]) -> bool:
+    """Tell whether the triggers that empty stale values fire always, as they were made.
+
+    ENABLE TRIGGER of one that was disabled, as pg_restore --disable-triggers does it, lets it fire for ordinary sessions only: so
+    it is seen that it was.
+    """
+    parts = [part.oid for table in tables for part in table.family]
+    ((number,),) = await rows_of(run.conn, _WATCHING, parts, list(TRIGGERS))
+    return bool(number == len(TRIGGERS) * len(parts))
 
 
 def _changed(run: Run) -> Changed:

@@ -39,6 +39,7 @@ CREATE TABLE parted_#2 (LIKE parted INCLUDING ALL);
 ALTER TABLE parted ATTACH PARTITION parted_#2 FOR VALUES FROM (#2000) TO (#3000);
 CREATE TABLE child_# (PRIMARY KEY (id)) INHERITS (parent);
 """
+HIDDEN = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'parent'::regclass AND attname = 'phi_new_ssn'"
 QUERIES = ["SELECT id, ssn, city FROM parted ORDER BY id", "SELECT id, ssn, city FROM parent ORDER BY id"]
 
 
@@ -58,15 +59,33 @@ def made(site: Site, number: int) -> None:
 
 def test_what_is_made_meanwhile_goes_with_its_table(postgres_server: PostgresServer, tmp_path: Path) -> None:
     with filled_site(postgres_server, tmp_path, policy=POLICY, ddl=TABLES, rows=200) as site:
-        hidden = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'parent'::regclass AND attname = 'phi_new_ssn'"
         named = "attrelid::regclass::text ~ '^par|^child'"
         there = f"SELECT DISTINCT atttypid::regtype::text FROM pg_attribute WHERE attname = 'ssn' AND {named}"
         for number, command, becomes in ((1, ["encrypt"], "bytea"), (2, ["decrypt", "parted", "parent", "--reorder"], "text")):
             job = started(site, *command, "--rate", "200")
-            until(lambda: rows_of(site.sealed_dsn, hidden) == [(1,)], "the hidden column is there")
+            until(lambda: rows_of(site.sealed_dsn, HIDDEN) == [(1,)], "the hidden column is there")
             made(site, number)
             assert "others" not in job.said()
             assert job.returncode == 0, job.said()
             assert rows_of(site.sealed_dsn, there) == [(becomes,)]
             same_rows(site, QUERIES)
             assert len(rows_of(site.proxy_dsn, QUERIES[0])) == 200 + 10 * number
+
+
+def test_what_is_written_while_triggers_are_disabled_is_not_lost(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """As ``pg_restore --disable-triggers`` does it: all rows are compared once more then."""
+    with filled_site(postgres_server, tmp_path, policy=POLICY, ddl=TABLES, rows=20) as site:
+        job = started(site, "encrypt", "--rate", "20", "--json")
+        until(lambda: rows_of(site.sealed_dsn, HIDDEN) == [(1,)], "the hidden column is there")
+        with psycopg.connect(site.server.dsn(site.sealed)) as reading:
+            reading.execute("SELECT FROM parent")  # so that they cannot be switched yet
+            assert "switching" in job.steps()
+            for dsn in (site.server.dsn(site.sealed), site.plain_dsn):
+                with psycopg.connect(dsn, autocommit=True) as conn:
+                    for name in ("parent", "parted_0"):
+                        conn.execute(f"ALTER TABLE {name} DISABLE TRIGGER USER".encode())
+                        conn.execute(f"UPDATE {name} SET ssn = 'secret-other' WHERE id = 7".encode())
+                        conn.execute(f"ALTER TABLE {name} ENABLE TRIGGER USER".encode())
+        assert job.said().endswith("}\n")
+        assert job.returncode == 0
+        same_rows(site, QUERIES)
