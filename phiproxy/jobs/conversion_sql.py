@@ -8,7 +8,7 @@ from typing import Final
 from phiproxy.jobs.conversion import TRIGGERS, ConvertedColumn, ConvertedTable
 from phiproxy.jobs.converted_indexes import UNIQUE, ConvertedIndex, beside_name
 from phiproxy.jobs.dependents import spelled
-from phiproxy.jobs.index_settings import set_targets
+from phiproxy.jobs.index_settings import in_tablespace, set_targets
 from phiproxy.jobs.kept_not_null import dropped, made_again
 from phiproxy.jobs.relations import Part, TableName
 from phiproxy.policy.column_order import comment_on_guard
@@ -188,7 +188,9 @@ def _indexes(table: ConvertedTable) -> Iterator[str]:
     constraints = {index.name for _, index in of_whole if table.opening and _unique_columns(index) is not None}
     for part, index in of_whole:
         add = f"ALTER TABLE ONLY {spelled(part.name)} ADD CONSTRAINT {Q(index.name)} UNIQUE ({_unique_columns(index)})"
+        yield from in_tablespace(index.tablespace, local=True)
         yield add if index.name in constraints else index.definition
+        yield "SET LOCAL default_tablespace TO DEFAULT"
     for part in table.family:
         for index in table.indexes[part.name]:
             restored = index.name in constraints or index.parent in constraints

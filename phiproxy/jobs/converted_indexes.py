@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from phiproxy.documents.field_paths import ELEMENTS, parse_path
-from phiproxy.jobs.index_settings import TARGETS, Targets
+from phiproxy.jobs.index_settings import TABLESPACE, TARGETS, Targets
 from phiproxy.jobs.physical_definitions import Converter
 from phiproxy.jobs.relations import Connection, Part, TableName, rows_of
 from phiproxy.jobs.renamed_columns import renamed_columns
@@ -34,7 +34,8 @@ class StoredIndex:
     """An index as the server prints it. ``constraint`` is the type of the constraint that it belongs to: p, u, x, or empty.
 
     ``parent`` is the index of the partitioned table that it is attached to. ``identity``: it is the table's replica identity.
-    ``simple``: it is a btree over one key, over all rows. ``targets`` are those of its expressions for statistics.
+    ``simple``: it is a btree over one key, over all rows. ``targets`` are those of its expressions for statistics, and
+    ``tablespace`` is where it is, empty for the database's default.
     """
 
     name: str
@@ -49,6 +50,7 @@ class StoredIndex:
     clustered: bool
     simple: bool
     targets: Targets = ()
+    tablespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,11 @@ class ConvertedIndex:
     targets: Targets = ()
 
     @property
+    def tablespace(self) -> str | None:
+        """Where it is: where the index is that it replaces."""
+        return None if self.replaces is None else self.replaces.tablespace
+
+    @property
     def unique(self) -> bool:
         """Whether it keeps values unique."""
         return self.definition.startswith("CREATE UNIQUE")
@@ -83,7 +90,7 @@ SELECT c.relname::text, pg_catalog.pg_get_indexdef(i.indexrelid),
          WHERE h.inhrelid = i.indexrelid),
        coalesce(pg_catalog.obj_description(k.oid, 'pg_constraint'), pg_catalog.obj_description(i.indexrelid, 'pg_class')),
        i.indisreplident, i.indisclustered, m.amname = 'btree' AND i.indnatts = 1 AND i.indpred IS NULL AND i.indisvalid,
-       {TARGETS}
+       {TARGETS}, {TABLESPACE}
   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = c.relam
   LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u', 'x')
  WHERE i.indrelid = %s::oid ORDER BY c.relname

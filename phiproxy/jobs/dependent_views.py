@@ -11,7 +11,7 @@ from typing import Final
 from phiproxy.errors import PhiproxyError
 from phiproxy.jobs.converted_indexes import told
 from phiproxy.jobs.dependents import Dependent, spelled
-from phiproxy.jobs.index_settings import TARGETS, set_targets
+from phiproxy.jobs.index_settings import TABLESPACE, TARGETS, set_targets
 from phiproxy.jobs.physical_definitions import PhysicalDefinitions
 from phiproxy.jobs.relations import Connection, Part, TableName, may_act_as, rows_of
 from phiproxy.plan.converted_views import listed_table, source_of
@@ -81,7 +81,7 @@ SELECT c.oid::int8, n.nspname::text, c.relname::text, pg_catalog.pg_get_userbyid
 """
 _INDEXES: Final = f"""
 SELECT pg_catalog.pg_get_indexdef(i.indexrelid), x.relname::text, i.indisclustered,
-       pg_catalog.obj_description(i.indexrelid, 'pg_class'), {TARGETS}
+       pg_catalog.obj_description(i.indexrelid, 'pg_class'), {TARGETS}, {TABLESPACE}
   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = %s::oid ORDER BY x.relname
 """
 _COMMENTS: Final = """
@@ -186,9 +186,10 @@ async def _named(conn: Connection, query: str, values: Mapping[str, object]) -> 
 async def _indexes(conn: Connection, oid: int, view: TableName) -> tuple[list[str], list[str]]:
     """Return the definitions of a materialized view's indexes, and what else they have."""
     definitions, rest = [], []
-    for definition, name, clustered, comment, targets in await rows_of(conn, _INDEXES, oid):
+    for definition, name, clustered, comment, targets, tablespace in await rows_of(conn, _INDEXES, oid):
         definitions.append(definition)
         rest += set_targets(spelled((view[0], name)), targets)
+        rest += [f"ALTER INDEX {spelled((view[0], name))} SET TABLESPACE {Q(tablespace)}"] if tablespace else []
         if comment is not None:
             rest.append(f"COMMENT ON INDEX {Q(view[0])}.{Q(name)} IS {literal(comment)}")
         if clustered:

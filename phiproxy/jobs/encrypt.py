@@ -187,7 +187,7 @@ async def _build_indexes(run: Run, table: ConvertedTable) -> None:
     for part in table.parts:
         await _build(run, table, part, todo_name(part), todo_index(table, part))
         for index in table.indexes[part.name]:
-            await _build(run, table, part, beside_name(part, index), build_beside(part, index))
+            await _build(run, table, part, beside_name(part, index), build_beside(part, index), index.tablespace)
         if part.name == table.name:
             for name, text in table.tags.indexes.items():
                 await _build(run, table, part, name, text.replace(" INDEX ", " INDEX CONCURRENTLY ", 1))
@@ -201,7 +201,7 @@ SELECT i.indisvalid FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.o
 """
 
 
-async def _build(run: Run, table: ConvertedTable, part: Part, name: str, text: str) -> None:
+async def _build(run: Run, table: ConvertedTable, part: Part, name: str, text: str, tablespace: str | None = None) -> None:
     """Build an index unless it is there; one whose building was broken off is built anew."""
     there = await rows_of(run.conn, _INDEX, part.name[0], name, part.oid)
     if there and there[0][0]:
@@ -209,7 +209,7 @@ async def _build(run: Run, table: ConvertedTable, part: Part, name: str, text: s
     run.display.phase(f"building index {name}", 0)
     if there:
         await run_as(run.conn, table.owner, f"DROP INDEX CONCURRENTLY {spelled((part.name[0], name))}")
-    await run_as(run.conn, table.owner, text)
+    await run_as(run.conn, table.owner, text, tablespace=tablespace)
 
 
 async def _switch(run: Run, seen: Look, values: Values, layout: Layout) -> None:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from phiproxy.jobs.converted_indexes import PRIMARY, UNIQUE
 from phiproxy.jobs.dependents import spelled
+from phiproxy.jobs.index_settings import TABLESPACE, in_tablespace
 from phiproxy.jobs.relations import Connection, TableName, family_of, rows_of
 from phiproxy.jobs.running import Run
 from phiproxy.jobs.short_locks import run_as, with_short_lock
@@ -29,12 +30,12 @@ SELECT n.nspname::text, c.relname::text, x.relname::text, pg_catalog.obj_descrip
    AND pg_catalog.obj_description(x.oid, 'pg_class') LIKE 'phiproxy: %%'
 """
 # An index of a partitioned table, and those that are attached to it, those above first.
-_TREE: Final = """
+_TREE: Final = f"""
 WITH RECURSIVE tree (index, above, depth) AS (
   SELECT %s::oid, NULL::oid, 0
   UNION ALL SELECT h.inhrelid, h.inhparent, t.depth + 1 FROM pg_catalog.pg_inherits h JOIN tree t ON h.inhparent = t.index)
 SELECT n.nspname::text, c.relname::text, x.relname::text, a.nspname::text, y.relname::text, c.relkind <> 'p',
-       pg_catalog.pg_get_indexdef(x.oid), pg_catalog.obj_description(x.oid, 'pg_class')
+       pg_catalog.pg_get_indexdef(x.oid), pg_catalog.obj_description(x.oid, 'pg_class'), {TABLESPACE}
   FROM tree t JOIN pg_catalog.pg_index i ON i.indexrelid = t.index JOIN pg_catalog.pg_class x ON x.oid = t.index
   JOIN pg_catalog.pg_class c ON c.oid = i.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_catalog.pg_class y ON y.oid = t.above LEFT JOIN pg_catalog.pg_namespace a ON a.oid = y.relnamespace
@@ -57,6 +58,7 @@ class _Index(NamedTuple):
     stores: bool
     definition: str
     comment: str | None
+    tablespace: str
 
     @property
     def on(self) -> str:
@@ -111,7 +113,7 @@ async def _build(run: Run, owner: str, tree: Iterable[_Index]) -> None:
             await run_as(run.conn, owner, f"DROP INDEX CONCURRENTLY {spelled((index.schema, index.beside))}")
         if not there or not there[0][0]:
             run.display.phase(f"building index {index.beside}", 0)
-            await run_as(run.conn, owner, index.build)
+            await run_as(run.conn, owner, index.build, tablespace=index.tablespace)
 
 
 def _of_whole(tree: Sequence[_Index]) -> Iterable[str]:
@@ -124,6 +126,7 @@ def _of_whole(tree: Sequence[_Index]) -> Iterable[str]:
             yield f"ALTER TABLE {index.on} ADD CONSTRAINT {name} PRIMARY KEY USING INDEX {name}"
         else:
             keys = index.definition.partition(" USING btree ")[2]
+            yield from in_tablespace(index.tablespace, local=True)
             yield f"ALTER TABLE ONLY {index.on} ADD CONSTRAINT {name} PRIMARY KEY {keys}"
         if index.comment is not None:
             yield f"COMMENT ON CONSTRAINT {name} ON {index.on} IS {_said(index.comment)}"

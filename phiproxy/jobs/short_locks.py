@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from phiproxy.errors import ConfigError
+from phiproxy.jobs.index_settings import in_tablespace
 from phiproxy.jobs.relations import Connection
 from phiproxy.keys.registry_locks import LONGER, LONGER_EACH, SHORT
 
@@ -57,10 +58,15 @@ async def with_short_lock(
     )
 
 
-async def run_as(conn: Connection, role: str, statement: str) -> None:
-    """Run, as a role, what no transaction may hold, or what takes its time without keeping anybody out. psycopg.Error."""
+async def run_as(conn: Connection, role: str, statement: str, *, tablespace: str | None = None) -> None:
+    """Run, as a role, what no transaction may hold, or what takes its time without keeping anybody out. psycopg.Error.
+
+    ``tablespace``: where an index that it makes is to be; empty for the database's default, None for the session's.
+    """
     await conn.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
     try:
+        for setting in in_tablespace(tablespace, local=False):
+            await conn.execute(setting.encode())
         await conn.execute(statement.encode())
     finally:
-        await conn.execute("RESET ROLE")
+        await conn.execute("RESET ROLE; RESET default_tablespace")

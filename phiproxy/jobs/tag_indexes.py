@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from phiproxy.documents.field_paths import parse_path
 from phiproxy.documents.sealed_leaves import FIRST_TAG as FIRST_TAG_OF_TEXT
 from phiproxy.documents.sealed_leaves import PREFIX, TAG_LENGTH
-from phiproxy.jobs.index_settings import TARGETS, Targets, set_targets
+from phiproxy.jobs.index_settings import TABLESPACE, TARGETS, Targets, in_tablespace, set_targets
 from phiproxy.jobs.relations import Connection, Part, rows_of
 from phiproxy.jobs.running import Run
 from phiproxy.jobs.short_locks import run_as, with_short_lock
@@ -29,7 +29,7 @@ _INDEXES: Final = f"""
 SELECT c.relname::text, pg_catalog.pg_get_indexdef(i.indexrelid), i.indisvalid, k.contype IS NOT NULL,
        (SELECT p.relname::text FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class p ON p.oid = h.inhparent
          WHERE h.inhrelid = i.indexrelid),
-       pg_catalog.obj_description(i.indexrelid, 'pg_class'), {TARGETS}, i.indisclustered
+       pg_catalog.obj_description(i.indexrelid, 'pg_class'), {TARGETS}, i.indisclustered, {TABLESPACE}
   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
   LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u', 'x')
  WHERE i.indrelid = %s::oid ORDER BY c.relname
@@ -47,6 +47,7 @@ class TagIndex(NamedTuple):
     comment: str | None = None
     targets: Targets = ()
     clustered: bool = False
+    tablespace: str | None = None
 
     @property
     def qualified(self) -> str:
@@ -99,7 +100,7 @@ async def build_next(run: Run, parts: list[Part], column: ProtectedColumn, old: 
             if goes_by(index.definition, column, new):
                 continue  # somebody's own, over both
             text = by_other_slot(index.definition, column, old, new)
-            await _build(run, part, next_name(part, index.name), text)
+            await _build(run, part, next_name(part, index.name), text, index.tablespace)
     await _attach(run, parts)
 
 
@@ -169,7 +170,7 @@ async def _drop(run: Run, index: TagIndex) -> None:
         await _short(run, index.part, f"dropping {index.name}", f"DROP INDEX IF EXISTS {index.qualified}")
 
 
-async def _build(run: Run, part: Part, name: str, definition: str) -> None:
+async def _build(run: Run, part: Part, name: str, definition: str, tablespace: str | None = None) -> None:
     """Build an index by its definition under another name, unless it is there and valid; of a partitioned table the frame only."""
     existing = next((index for index in await indexes_of(run.conn, part) if index.name == name), None)
     if existing is not None:
@@ -181,9 +182,10 @@ async def _build(run: Run, part: Part, name: str, definition: str) -> None:
     rest = rest.removeprefix("ONLY ")
     run.display.phase(f"building index {name}", 0)
     if part.stores:
-        await _concurrently(run, part, f"{head} INDEX CONCURRENTLY {quote_ident(name)} ON {rest}")
+        await run_as(run.conn, part.owner, f"{head} INDEX CONCURRENTLY {quote_ident(name)} ON {rest}", tablespace=tablespace)
     else:
-        await _short(run, part, f"making index {name}", f"{head} INDEX {quote_ident(name)} ON ONLY {rest}")
+        made = [*in_tablespace(tablespace, local=True), f"{head} INDEX {quote_ident(name)} ON ONLY {rest}"]
+        await _short(run, part, f"making index {name}", ";".join(made))
 
 
 async def _attach(run: Run, parts: list[Part]) -> None:

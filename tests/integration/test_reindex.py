@@ -36,6 +36,10 @@ def test_an_index_key_is_rotated_to_its_end_while_the_application_runs(site: Sit
     with site.server.connect(site.sealed) as conn:
         conn.execute("ALTER INDEX patients_ssn_key ALTER COLUMN 1 SET STATISTICS 300")
         conn.execute("ALTER TABLE patients CLUSTER ON patients_ssn_key")
+        conn.execute("SET allow_in_place_tablespaces TO on")
+        conn.execute("CREATE TABLESPACE reindexed LOCATION ''")
+        conn.execute("ALTER INDEX patients_ssn_key SET TABLESPACE reindexed")
+        conn.execute(sql.SQL("GRANT CREATE ON TABLESPACE reindexed TO {}").format(sql.Identifier(site.role)))
     with Application(site) as application:
         out = site.cli("keys", "rotate", "--index", "public.patients.ssn")
     application.settle(site)
@@ -45,10 +49,14 @@ def test_an_index_key_is_rotated_to_its_end_while_the_application_runs(site: Sit
     assert after.keys() == before.keys()
     assert after["patients_ssn_key"] == before["patients_ssn_key"].replace("13, 16", "29, 16"), "unique, by the same name"
     settings = (
-        "SELECT a.attstattarget, i.indisclustered FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indexrelid"
+        "SELECT a.attstattarget, i.indisclustered, t.spcname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indexrelid"
+        " JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_tablespace t ON t.oid = c.reltablespace"
         " WHERE i.indexrelid = 'patients_ssn_key'::regclass"
     )
-    assert raw(site, settings) == [(300, True)]
+    assert raw(site, settings) == [(300, True, "reindexed")]
+    with site.server.connect(site.sealed) as conn:
+        conn.execute("ALTER INDEX patients_ssn_key SET TABLESPACE pg_default")
+        conn.execute("DROP TABLESPACE reindexed")
     lacking = "get_byte(ssn, 11) < 2 OR get_byte(substring(ssn, 29, 16), 0) <> 2"
     assert raw(site, f"SELECT count(*) FROM patients WHERE {lacking}") == [(0,)]
     (guard,) = raw(site, "SELECT pg_get_constraintdef(oid), convalidated FROM pg_constraint WHERE conname = 'phi_guard_ssn'")

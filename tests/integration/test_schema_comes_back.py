@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -38,6 +39,9 @@ tables:
   public.parted:
     columns:
       ssn: {type: text, indexes: [ssn, "right(ssn, 3)"], accept_leakage: test}
+  public.keyed:
+    columns:
+      ssn: {type: text, indexes: [ssn], accept_leakage: test}
   public.parent:
     columns:
       note: {type: text}
@@ -59,7 +63,7 @@ CREATE TABLE people (
     doc jsonb,
     city text,
     loud text GENERATED ALWAYS AS (upper(city)) STORED,
-    CONSTRAINT people_ssn_key UNIQUE (ssn) WITH (fillfactor = 70),
+    CONSTRAINT people_ssn_key UNIQUE (ssn) WITH (fillfactor = 70) USING INDEX TABLESPACE "My Fast",
     CONSTRAINT long_enough CHECK (length(ssn) > 3),
     CONSTRAINT apart EXCLUDE USING btree (id WITH =)
 ) WITH (fillfactor = 80, autovacuum_enabled = off);
@@ -71,7 +75,7 @@ CREATE INDEX people_name_like ON people (name varchar_pattern_ops);
 CREATE INDEX people_ssn_c ON people (ssn COLLATE "C" text_pattern_ops);
 CREATE INDEX people_born_desc ON people (born DESC NULLS LAST);
 CREATE INDEX people_part ON people (lower(name), city) INCLUDE (id) WITH (fillfactor = 60) WHERE city IS NOT NULL;
-CREATE INDEX people_hash ON people USING hash (code);
+CREATE INDEX people_hash ON people USING hash (code) TABLESPACE "My Fast";
 CREATE INDEX people_right ON people ("right"(ssn, 4));
 ALTER INDEX people_right ALTER COLUMN 1 SET STATISTICS 300;
 ALTER INDEX people_part ALTER COLUMN 1 SET STATISTICS 50;
@@ -94,7 +98,7 @@ COMMENT ON COLUMN names.ssn IS 'theirs';
 GRANT SELECT ON names TO PUBLIC;
 CREATE MATERIALIZED VIEW kept WITH (fillfactor = 50) AS SELECT id, ssn FROM people;
 CREATE INDEX kept_id ON kept (id);
-CREATE INDEX kept_abs ON kept (abs(id));
+CREATE INDEX kept_abs ON kept (abs(id)) TABLESPACE "My Fast";
 ALTER INDEX kept_abs ALTER COLUMN 1 SET STATISTICS 60;
 CREATE UNLOGGED TABLE logged (id int PRIMARY KEY, note text);
 ALTER TABLE logged REPLICA IDENTITY FULL;
@@ -103,6 +107,11 @@ CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (100);
 CREATE TABLE parted_2 PARTITION OF parted DEFAULT;
 ALTER TABLE parted_2 ALTER ssn SET STORAGE MAIN;
 ALTER TABLE parted_1 ALTER ssn SET NOT NULL;
+CREATE TABLE keyed (
+    region text, ssn text, CONSTRAINT the_key PRIMARY KEY (region, ssn) USING INDEX TABLESPACE "My Fast"
+) PARTITION BY LIST (region);
+CREATE TABLE keyed_a PARTITION OF keyed FOR VALUES IN ('a');
+INSERT INTO keyed SELECT 'a', 'secret-' || n FROM generate_series(1, {rows}) n;
 CREATE TABLE parent (id int PRIMARY KEY, note text, code text);
 CREATE TABLE child (PRIMARY KEY (id)) INHERITS (parent);
 ALTER TABLE ONLY parent ALTER note SET NOT NULL;
@@ -113,7 +122,7 @@ CREATE TABLE owns (id int PRIMARY KEY, note text NOT NULL) INHERITS (own);
 INSERT INTO own SELECT n, 'n' || n FROM generate_series(1000, 1000 + {rows}) n;
 INSERT INTO parent SELECT n, 'n' || n FROM generate_series(1, {rows}) n;
 INSERT INTO child SELECT n, NULL, 'c' || n FROM generate_series(100, 100 + {rows}) n;
-CREATE INDEX parted_upper ON parted ("right"(ssn, 3));
+CREATE INDEX parted_upper ON parted ("right"(ssn, 3)) TABLESPACE "My Fast";
 ALTER INDEX parted_1_right_idx ALTER COLUMN 1 SET STATISTICS 70;
 CREATE INDEX parted_like ON parted (ssn text_pattern_ops);
 INSERT INTO people (clinic, ssn, name, code, note, born, doc, city)
@@ -128,12 +137,35 @@ REFRESH MATERIALIZED VIEW kept;
 
 @pytest.fixture(scope="module", params=["15", "18"])
 def server(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
-    """The server that other tests run on, and that of the wheel."""
+    """The server that other tests run on, and that of the wheel, with a tablespace."""
     if request.param == "15":
-        yield request.getfixturevalue("postgres_server")
+        with tablespace(request.getfixturevalue("postgres_server")) as server:
+            yield server
         return
-    with wheel_server(hostile_log=True) as own:
+    with wheel_server(hostile_log=True) as own, tablespace(own):
         yield own
+
+
+@contextmanager
+def tablespace(server: PostgresServer) -> Iterator[PostgresServer]:
+    """The server with a tablespace for everybody."""
+    with server.connect() as conn:
+        conn.execute("SET allow_in_place_tablespaces TO on")
+        conn.execute("CREATE TABLESPACE \"My Fast\" LOCATION ''")
+        conn.execute('GRANT CREATE ON TABLESPACE "My Fast" TO PUBLIC')
+    yield server
+    with server.connect() as conn:
+        conn.execute('DROP TABLESPACE "My Fast"')
+
+
+def placed(site: Site, database: str) -> list[tuple[object, ...]]:
+    """Where what is not in the database's default tablespace is."""
+    query = (
+        "SELECT c.relname, t.spcname FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace"
+        " WHERE c.relnamespace = 'public'::regnamespace"
+    )
+    with site.server.connect(database) as conn:
+        return sorted(conn.execute(query).fetchall())
 
 
 NAMED = """\
@@ -160,7 +192,7 @@ PLANTED = (
 
 def schema(site: Site, dsn: str) -> Counter[str]:
     """The lines of what pg_dump says of the schema: columns come back in another order."""
-    text = ran(program(site, "pg_dump"), "--schema-only", "--no-owner", "-n", "public", "-d", dsn).decode()
+    text = ran(program(site, "pg_dump"), "--schema-only", "--no-owner", "--no-tablespaces", "-n", "public", "-d", dsn).decode()
     lines = [line.strip().rstrip(",") for line in text.split("\n")]
     return Counter(line for line in lines if line and not line.startswith(("--", "\\")))
 
@@ -218,6 +250,8 @@ def test_all_of_a_schema_comes_back_but_what_was_told(server: PostgresServer, tm
         oracle = LeakOracle(site.server, site.sealed, tap=site.tap, proxy_logs=lambda: sorted(site.directory.glob("*.log")))
         oracle.planted.append(planted)  # before it looked: the server has logged who has written it
         before = schema(site, server.dsn(site.sealed))
+        where = placed(site, site.sealed)
+        assert len(where) == 8
         told = run_cli("encrypt", "--dry-run", "-c", str(site.config), env=site.env).stdout
         assert [line for line in TOLD if line not in told] == []
         assert told.count("is not kept") == len(TOLD)
@@ -228,6 +262,7 @@ def test_all_of_a_schema_comes_back_but_what_was_told(server: PostgresServer, tm
         with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
             conn.execute("INSERT INTO owns (id, note) VALUES (0, 'x')")
             conn.execute("DELETE FROM owns WHERE id = 0")
+        assert placed(site, site.sealed) == where
         assert not_null(site, site.sealed) == not_null(site, site.plain)
         assert "guards and tag indexes are there" in site.cli("check", check=False)
         oracle.assert_no_leak()
@@ -242,8 +277,10 @@ def test_all_of_a_schema_comes_back_but_what_was_told(server: PostgresServer, tm
         told = run_cli("decrypt", "public.people", "--reorder", "--dry-run", "-c", str(site.config), env=site.env).stdout
         assert "is opened" in told or "becomes text again" in told
         assert "log" not in told.replace("public.logged", "")
-        site.cli("decrypt", "public.people", "public.parted", "public.logged", "public.parent", "--reorder", "--fire-triggers")
+        tables = [f"public.{table}" for table in ("people", "parted", "logged", "parent", "keyed")]
+        site.cli("decrypt", *tables, "--reorder", "--fire-triggers")
         same_rows(site, QUERIES)
+        assert placed(site, site.sealed) == where
         after = schema(site, server.dsn(site.sealed))
         lost = Counter(LOST.split("\n"))
         assert before - after == lost
