@@ -35,7 +35,7 @@ class StoredIndex:
 
     ``parent`` is the index of the partitioned table that it is attached to. ``identity``: it is the table's replica identity.
     ``simple``: it is a btree over one key, over all rows. ``targets`` are those of its expressions for statistics, and
-    ``tablespace`` is where it is, empty for the database's default.
+    ``tablespace`` is where it is, empty for the database's default; ``owner`` who may not make another one there.
     """
 
     name: str
@@ -51,6 +51,7 @@ class StoredIndex:
     simple: bool
     targets: Targets = ()
     tablespace: str = ""
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,9 @@ SELECT c.relname::text, pg_catalog.pg_get_indexdef(i.indexrelid),
          WHERE h.inhrelid = i.indexrelid),
        coalesce(pg_catalog.obj_description(k.oid, 'pg_constraint'), pg_catalog.obj_description(i.indexrelid, 'pg_class')),
        i.indisreplident, i.indisclustered, m.amname = 'btree' AND i.indnatts = 1 AND i.indpred IS NULL AND i.indisvalid,
-       {TARGETS}, {TABLESPACE}
+       {TARGETS}, {TABLESPACE},
+       CASE WHEN c.reltablespace <> 0 AND NOT pg_catalog.has_tablespace_privilege(c.relowner, c.reltablespace, 'CREATE')
+            THEN pg_catalog.pg_get_userbyid(c.relowner)::text END
   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = c.relam
   LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u', 'x')
  WHERE i.indrelid = %s::oid ORDER BY c.relname
@@ -146,6 +149,7 @@ async def tag_indexes(
             if stored.columns <= set(resealed) and made.is_one(part, stored, parents):
                 there[stored.name] = stored
                 continue
+            obstacles += _unplaced(part, stored)
             index = _with_opened(stored, columns, resealed)
             why = _unlike_a_tag_index(index) or _said(converter, index)
             if why is None:
@@ -177,6 +181,14 @@ class _OwnIndexes:
         if handed_down or index.name.startswith(OF_TAGS):
             self._found.add((part.name, index.name))
         return (part.name, index.name) in self._found
+
+
+def _unplaced(part: Part, index: StoredIndex) -> list[str]:
+    """Say that none can be built where an index is."""
+    if index.owner is None:
+        return []
+    may = f"{index.owner} may not make indexes in its tablespace: GRANT CREATE ON TABLESPACE {quote_ident(index.tablespace)}"
+    return [f"index {index.name} of {part.label}: {may} TO {quote_ident(index.owner)}"]
 
 
 def _with_opened(index: StoredIndex, columns: Iterable[ProtectedColumn], resealed: Mapping[str, ProtectedColumn]) -> StoredIndex:
@@ -289,6 +301,7 @@ async def plain_indexes(
         for index in await indexes_over(conn, part, [c.name for c in columns]):
             if made.is_one(part, index, parents):
                 continue
+            obstacles += _unplaced(part, index)
             definition = _plain(index.definition, columns, shadow=False)
             if definition is None or index.identity:
                 obstacles.append(f"index {index.name} of {part.label} is over more than tags that are listed; drop it")

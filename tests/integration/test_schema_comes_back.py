@@ -252,6 +252,14 @@ def test_all_of_a_schema_comes_back_but_what_was_told(server: PostgresServer, tm
         before = schema(site, server.dsn(site.sealed))
         where = placed(site, site.sealed)
         assert len(where) == 8
+        fast = '"My Fast"'
+        for how, to in (("REVOKE", "FROM"), ("GRANT", "TO")):
+            with site.server.connect() as conn:
+                conn.execute(f"{how} CREATE ON TABLESPACE {fast} {to} PUBLIC".encode())
+            told = run_cli("encrypt", "--dry-run", "-c", str(site.config), env=site.env).stdout
+            grant = f"GRANT CREATE ON TABLESPACE {fast} TO {site.role}"
+            why = f"index people_hash of public.people: {site.role} may not make indexes in its tablespace: {grant}"
+            assert (why in told) == (how == "REVOKE")
         told = run_cli("encrypt", "--dry-run", "-c", str(site.config), env=site.env).stdout
         assert [line for line in TOLD if line not in told] == []
         assert told.count("is not kept") == len(TOLD)
