@@ -11,7 +11,7 @@ row-level security.
 
 Tables and columns, and what hangs on them:
     chosen_columns, identity_tables, relations, stored_columns, dependents, converted_foreign_keys, dependent_views,
-    dependent_others, column_privileges, kept_not_null, local_columns, renamed_columns, disk, logged_in_clear
+    dependent_others, column_privileges, column_settings, kept_not_null, local_columns, renamed_columns, disk, logged_in_clear
 ``column_privileges`` puts the privileges and the comment of a converted column back, ``kept_not_null`` its NOT NULL.
 
 What is made of them:

@@ -1,7 +1,8 @@
-"""The privileges, the comment and the statistics settings of a column, which the one that takes its place has too."""
+"""The privileges, comment, security labels and statistics settings of a column, which the one that takes its place has too."""
 
 from typing import Final
 
+from phiproxy.jobs.column_settings import security_labels
 from phiproxy.jobs.relations import Connection, Part, rows_of
 from phiproxy.policy.identifiers import literal, quote_ident
 
@@ -32,6 +33,7 @@ async def privileges_and_comment(conn: Connection, part: Part, column: str) -> t
     for (comment,) in await rows_of(conn, _COMMENT, part.oid, column):
         if comment is not None:
             statements.append(f"COMMENT ON COLUMN {part.label}.{quote_ident(column)} IS {literal(comment)}")
+    statements += [text for of, text in await security_labels(conn, part.oid, part.label, "TABLE") if of == column]
     alter = f"ALTER TABLE ONLY {part.label} ALTER COLUMN {quote_ident(column)} SET"
     for target, options in await rows_of(conn, _STATISTICS, part.oid, column):
         statements += [f"{alter} STATISTICS {target}"] if target >= 0 else []

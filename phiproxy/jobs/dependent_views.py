@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from phiproxy.errors import PhiproxyError
+from phiproxy.jobs.column_settings import materialized_settings, security_labels
 from phiproxy.jobs.converted_indexes import told
 from phiproxy.jobs.dependents import Dependent, spelled
 from phiproxy.jobs.index_settings import TABLESPACE, TARGETS, set_targets
@@ -112,10 +113,10 @@ _TRIGGERS: Final = """
 SELECT t.tgname::text, pg_catalog.pg_get_triggerdef(t.oid), t.tgenabled::text, pg_catalog.obj_description(t.oid, 'pg_trigger')
   FROM pg_catalog.pg_trigger t WHERE t.tgrelid = %s::oid AND NOT t.tgisinternal ORDER BY 1
 """
-# What hangs on a view, or on the type of its rows, and is neither of its own nor one of these views.
+# What hangs on a view, or on the type of its rows, and is neither of its own nor one of these views; statistics would go with it.
 _OTHERS: Final = """
 SELECT DISTINCT pg_catalog.pg_describe_object(p.classid, p.objid, 0) FROM pg_catalog.pg_depend p
- WHERE p.deptype = 'n' AND (p.refclassid = 1259 AND p.refobjid = %(oid)s::oid
+ WHERE (p.deptype = 'n' OR p.classid = 3381) AND (p.refclassid = 1259 AND p.refobjid = %(oid)s::oid
     OR p.refclassid = 1247 AND p.refobjid = (SELECT c.reltype FROM pg_catalog.pg_class c WHERE c.oid = %(oid)s::oid))
    AND NOT (p.classid = 1259 AND EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indexrelid = p.objid))
    AND NOT (p.classid = 2618 AND EXISTS (SELECT FROM pg_catalog.pg_rewrite r
@@ -226,7 +227,8 @@ async def _rest(conn: Connection, oid: int, name: TableName, *, materialized: bo
     for column, comment in await rows_of(conn, _COMMENTS, oid):
         on = f"COLUMN {of}.{Q(column)}" if column else f"{kind} {of}"
         statements.append(f"COMMENT ON {on} IS {literal(comment)}")
-    return statements
+    statements += [text for _, text in await security_labels(conn, oid, of, kind)]
+    return statements + (await materialized_settings(conn, oid, of) if materialized else [])
 
 
 _ALREADY: Final = "computes over protected columns already: drop it, and create it again afterwards, through the proxy"
