@@ -7,7 +7,8 @@ at: that is what the server sees of every write.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from phiproxy.sql.context import Analysis
 from phiproxy.sql.pg_errors.verdict import types
@@ -17,7 +18,11 @@ from phiproxy.sql.split.tables_and_columns import tables
 from phiproxy.sql.split.writes.composed import Composed
 from phiproxy.sql.split.writes.parts_seen_together import Value, given_at, names_sequences
 from phiproxy.sql.split.writes.traces import Key, Traced, Traces, parts
+from phiproxy.sql.split.writes.unnested import member_of
 from phiproxy.sql.text.parse import Node, parse
+
+Place = tuple[int, str]
+"""Where a given value stands in the client's text, and which member of it is meant: "" for the value as a whole."""
 
 
 def clear_outputs(a: Analysis, select: Composed, positions: Sequence[int]) -> set[Value]:
@@ -45,7 +50,7 @@ def clear_values(
     read = [traces.expression(node, traces.body) for node in clear]
     beside = [traces.expression(part, traces.body) for node in conditions for part in parts(node)]
     others = [traces.expression(node, traces.body) for node in sealed]
-    own = {at: value for node in clear for at, value in given_at(node, names=names_sequences(a))}
+    own = {(at, ""): value for node in clear for at, value in given_at(node, names=names_sequences(a))}
     return _checked(a, select, traces, [*read, *beside], others, own, len(read))
 
 
@@ -64,7 +69,7 @@ def _checked(
     traces: Traces,
     read: Sequence[Traced],
     sealed: Iterable[Traced],
-    own: dict[int, Value] | None = None,
+    own: dict[Place, Value] | None = None,
     count: int | None = None,
 ) -> set[Value]:
     """Go on where the first ``count`` that are read are not secret, and no given value in them meets something that is."""
@@ -78,23 +83,31 @@ def _checked(
     met = _meeting(beside, traces.given)
     if any(not one.given.isdisjoint(met) for one in stored):
         raise Impossible("a given value for an unprotected column that meets something protected")
-    at = _offsets(a, select, traces, traces.given.keys() - met) | (own or {})
-    for offset in _offsets(a, select, traces, met):
-        at.pop(offset, None)
-    everywhere = given_at(a.statement.body, names=names_sequences(a))
-    elsewhere = {value for offset, value in everywhere if offset not in at}
-    once = {value for offset, value in everywhere if offset in at} - elsewhere
-    needed = _offsets(a, select, traces, {key for one in stored for key in one.given}) | (own or {})
-    if not once.issuperset(needed.values()):
+    at = _places(a, select, traces, traces.given.keys() - met) | (own or {})
+    for place in _places(a, select, traces, met):
+        at.pop(place, None)
+    everywhere = _everywhere(a, _places(a, select, traces, traces.given))
+    elsewhere = {part for place, part in everywhere if place not in at}
+    once = {part for place, part in everywhere if place in at} - elsewhere
+    needed = _places(a, select, traces, {key for one in stored for key in one.given}) | (own or {})
+    if not once.issuperset((value, member) for (_, member), value in needed.items()):
         raise Impossible("a given value for an unprotected column that stands elsewhere too")
-    return once
+    return {value for value, member in once if not member}  # of documents as a whole it is not known
 
 
-def _offsets(a: Analysis, select: Composed, traces: Traces, keys: Iterable[Key]) -> dict[int, Value]:
+def _everywhere(a: Analysis, places: Mapping[Place, Value]) -> list[tuple[Place, tuple[Value, str]]]:
+    """Return where given values stand in the client's text, with the member: of a document that stands once, each by itself."""
+    given = given_at(a.statement.body, names=names_sequences(a))
+    times = Counter(value for _, value in given)
+    members = {offset: {m for at, m in places if at == offset and m} if times[value] == 1 else set() for offset, value in given}
+    return [((offset, member), (value, member)) for offset, value in given for member in members[offset] or {""}]
+
+
+def _places(a: Analysis, select: Composed, traces: Traces, keys: Iterable[Key]) -> dict[Place, Value]:
     """Return where the given values of these outputs stand in the client's text."""
     nodes = (node for key in keys for node in traces.given[key])
-    names = names_sequences(a)
-    return {select.origin(at): value for node in nodes for at, value in given_at(node, select.parameters, names=names)}
+    given = ((member_of(node), given_at(node, select.parameters, names=names_sequences(a))) for node in nodes)
+    return {(select.origin(at), member): value for member, found in given for at, value in found}
 
 
 def _meeting(expressions: Sequence[Traced], every: Collection[Key]) -> set[Key]:

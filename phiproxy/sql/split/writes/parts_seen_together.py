@@ -34,8 +34,8 @@ _SHOWN = ("targetList", "valuesLists", "functions")
 _ANY = range(1, 1 << 16)
 _SOURCE = b"phi_source"
 _OF_ITS_OWN = (
-    "A parameter or constant of it meets what is encrypted, and stands where the server would see it too. Give it twice, as two"
-    " parameters."
+    "A given value meets what is encrypted, and stands where the server would see it too: give parameters of their own, columns of"
+    " rows as arrays, unnest($1::int[], $2::text[])."
 )
 _KEPT = StatementRefused("RETURNING is computed with values that only the engine is given", hint="It is split.")
 Value = int | str
