@@ -185,9 +185,9 @@ def _indexes(table: ConvertedTable) -> Iterator[str]:
     On the way back a UNIQUE constraint of a partitioned table is made now: of an index that is there it cannot be made.
     """
     of_whole = [(part, index) for part in table.family if not part.stores for index in table.indexes[part.name]]
-    constraints = {index.name for _, index in of_whole if table.opening and _unique_columns(index) is not None}
+    constraints = {index.name for _, index in of_whole if table.opening and _unique(index) is not None}
     for part, index in of_whole:
-        add = f"ALTER TABLE ONLY {spelled(part.name)} ADD CONSTRAINT {Q(index.name)} UNIQUE ({_unique_columns(index)})"
+        add = f"ALTER TABLE ONLY {spelled(part.name)} ADD CONSTRAINT {Q(index.name)} {_unique(index)}"
         yield from in_tablespace(index.tablespace, local=True)
         yield add if index.name in constraints else index.definition
         yield "SET LOCAL default_tablespace TO DEFAULT"
@@ -219,17 +219,23 @@ def _rest(part: Part, index: ConvertedIndex, *, restored: bool) -> Iterator[str]
         yield f"ALTER TABLE {spelled(part.name)} CLUSTER ON {Q(index.name)}"
 
 
-_PLAIN_KEYS: Final = re.compile(r" USING btree \((.*)\)\Z")
+_PLAIN_KEYS: Final = re.compile(
+    r" USING btree \((.*?)\)(?P<include> INCLUDE \([^()]*\))?(?P<nulls> NULLS NOT DISTINCT)?(?P<settings> WITH \([^()]*\))?\Z"
+)
 _KEY: Final = re.compile(r'\(*((?:[a-z_][a-z0-9_$]*|"(?:[^"]|"")+"))\)*')
 
 
-def _unique_columns(index: ConvertedIndex) -> str | None:
-    """Return the columns of a UNIQUE constraint that an index stands for; None where it stands for none, or has more than these."""
+def _unique(index: ConvertedIndex) -> str | None:
+    """Return the UNIQUE constraint that an index stands for; None where it stands for none, or has more than columns.
+
+    ``CREATE UNIQUE INDEX … USING btree (id, (ssn)) INCLUDE (n)`` becomes ``UNIQUE (id, ssn) INCLUDE (n)``.
+    """
     match = _PLAIN_KEYS.search(index.definition)
     if match is None or not (index.comment or "").startswith(UNIQUE):
         return None
     keys = [_KEY.fullmatch(key) for key in match[1].split(", ")]
-    return None if None in keys else ", ".join(key[1] for key in keys if key is not None)
+    include, nulls, settings = (match[name] or "" for name in ("include", "nulls", "settings"))
+    return None if None in keys else f"UNIQUE{nulls} ({', '.join(key[1] for key in keys if key is not None)}){include}{settings}"
 
 
 def take_back(table: ConvertedTable, there: frozenset[str]) -> Iterator[str]:

@@ -383,7 +383,7 @@ def _not_kept(index: ConvertedIndex) -> str:
     return ": its order, operator class or COLLATE is not kept, nor given back by decrypt" if _FOR_PLAIN.search(keys) else ""
 
 
-_FOR_PLAIN: Final = re.compile(r" DESC\b| NULLS | COLLATE |_ops\b")
+_FOR_PLAIN: Final = re.compile(r" DESC\b| NULLS (?:FIRST|LAST)\b| COLLATE |_ops\b")
 
 
 def beside_name(part: Part, index: ConvertedIndex) -> str:

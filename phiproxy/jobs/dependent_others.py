@@ -50,9 +50,17 @@ SELECT n.nspname::text, s.stxname::text, pg_catalog.pg_get_userbyid(s.stxowner):
   FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace,
        LATERAL (SELECT {_ON.format(catalogue=3381, oid="s.oid")} AS names) w WHERE w.names <> '{{}}' ORDER BY 1, 2
 """
+# Where partitions have a trigger of the partitioned table that fires otherwise than that: what it is there, and on which.
+_CLONES: Final = """
+WITH RECURSIVE clone (oid, tgrelid, tgenabled) AS (
+  SELECT c.oid, c.tgrelid, c.tgenabled FROM pg_catalog.pg_trigger c WHERE c.tgparentid = t.oid
+  UNION ALL SELECT c.oid, c.tgrelid, c.tgenabled FROM clone JOIN pg_catalog.pg_trigger c ON c.tgparentid = clone.oid)
+SELECT ARRAY[clone.tgenabled::text, pg_catalog.format('%%I.%%I', n.nspname, c.relname)]
+  FROM clone JOIN pg_catalog.pg_class c ON c.oid = clone.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE clone.tgenabled <> t.tgenabled ORDER BY 1"""
 _TRIGGERS: Final = f"""
 SELECT t.tgname::text, pg_catalog.pg_get_triggerdef(t.oid), t.tgenabled::text, t.tgqual IS NOT NULL,
-       pg_catalog.obj_description(t.oid, 'pg_trigger'), w.names
+       pg_catalog.obj_description(t.oid, 'pg_trigger'), ARRAY({_CLONES}), w.names
   FROM pg_catalog.pg_trigger t, LATERAL (SELECT {_ON.format(catalogue=2620, oid="t.oid")} AS names) w
  WHERE t.tgrelid = %(oid)s::oid AND NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgname NOT IN ('~phi_fresh', '~phi_stale')
    AND w.names <> '{{}}' ORDER BY 1
@@ -96,6 +104,7 @@ SELECT pg_catalog.format('%%I.%%I', n.nspname, s.relname), a.attname::text, d.de
  WHERE d.classid = 1259 AND d.refclassid = 1259 AND d.refobjid = %(oid)s::oid AND d.deptype IN ('a', 'i')
    AND a.attname = ANY (%(names)s) ORDER BY 1
 """
+_FIRES: Final = {"O": "ENABLE", "D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
 _WHY: Final = {
     3256: "a policy over a protected column would compare what the server cannot see; write it over others, or drop it",
     2604: "the server computes it from what it will not see any more; drop it, and let the policy index the expression",
@@ -115,9 +124,9 @@ async def others_over(conn: Connection, part: Part, columns: Collection[str], ow
         drop = f"DROP STATISTICS {of}"
         label = f"statistics {of}"
         found.append(StoredOther("statistics", label, tuple(names), owner, definition, drop, tuple(rest)))
-    for name, definition, enabled, conditional, comment, names in await _asked(conn, _TRIGGERS, values):
-        how = {"D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}.get(enabled)
-        rest = [] if how is None else [f"ALTER TABLE {part.label} {how} TRIGGER {Q(name)}"]
+    for name, definition, enabled, conditional, comment, clones, names in await _asked(conn, _TRIGGERS, values):
+        rest = [] if enabled == "O" else [f"ALTER TABLE {part.label} {_FIRES[enabled]} TRIGGER {Q(name)}"]
+        rest += [f"ALTER TABLE {clone} {_FIRES[own]} TRIGGER {Q(name)}" for own, clone in clones]
         rest += [] if comment is None else [f"COMMENT ON TRIGGER {Q(name)} ON {part.label} IS {literal(comment)}"]
         drop = f"DROP TRIGGER {Q(name)} ON {part.label}"
         label = f"trigger {name} of {part.label}"

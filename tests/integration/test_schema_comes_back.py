@@ -39,6 +39,9 @@ tables:
   public.parted:
     columns:
       ssn: {type: text, indexes: [ssn, "right(ssn, 3)"], accept_leakage: test}
+  public.pairs:
+    columns:
+      ssn: {type: text, indexes: [ssn], accept_leakage: test}
   public.keyed:
     columns:
       ssn: {type: text, indexes: [ssn], accept_leakage: test}
@@ -109,6 +112,14 @@ CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (100);
 CREATE TABLE parted_2 PARTITION OF parted DEFAULT;
 ALTER TABLE parted_2 ALTER ssn SET STORAGE MAIN;
 ALTER TABLE parted_1 ALTER ssn SET NOT NULL;
+CREATE TABLE pairs (
+    id int, ssn text, n int, CONSTRAINT pair UNIQUE NULLS NOT DISTINCT (id, ssn) INCLUDE (n) WITH (fillfactor = 70)
+) PARTITION BY RANGE (id);
+CREATE TABLE pairs_1 (id int PRIMARY KEY, ssn text, n int);
+ALTER TABLE pairs ATTACH PARTITION pairs_1 DEFAULT;
+CREATE TRIGGER touching BEFORE UPDATE OF ssn ON pairs FOR EACH ROW EXECUTE FUNCTION touched();
+ALTER TABLE pairs_1 DISABLE TRIGGER touching;
+INSERT INTO pairs SELECT n, 'secret-' || n, n FROM generate_series(1, {rows}) n;
 CREATE TABLE keyed (
     region text, ssn text, CONSTRAINT the_key PRIMARY KEY (region, ssn) USING INDEX TABLESPACE "My Fast"
 ) PARTITION BY LIST (region);
@@ -287,7 +298,7 @@ def test_all_of_a_schema_comes_back_but_what_was_told(server: PostgresServer, tm
         told = run_cli("decrypt", "public.people", "--reorder", "--dry-run", "-c", str(site.config), env=site.env).stdout
         assert "is opened" in told or "becomes text again" in told
         assert "log" not in told.replace("public.logged", "")
-        tables = [f"public.{table}" for table in ("people", "parted", "logged", "parent", "keyed")]
+        tables = [f"public.{table}" for table in ("people", "parted", "logged", "parent", "keyed", "pairs")]
         site.cli("decrypt", *tables, "--reorder", "--fire-triggers")
         same_rows(site, QUERIES)
         assert placed(site, site.sealed) == where
