@@ -289,7 +289,7 @@ async def _look_back_at(looking: _Looking, name: TableName, columns: list[Protec
     root = next(part for part in family if part.name == name)
     physical = await read_physical(conn, [part.name for part in family])
     members = {part.name: catalog.by_name[part.name] for part in family}
-    obstacles += await _of_parts(conn, family)
+    obstacles += await _of_parts(conn, root, family)
     collations = _collations(physical[name])
     converted = []
     for column in columns:
@@ -444,7 +444,7 @@ async def _look_at(looking: _Looking, name: TableName, columns: list[ProtectedCo
     root = next(part for part in family if part.name == name)
     physical = await read_physical(conn, [part.name for part in family])
     relation = catalog.by_name[name]
-    obstacles += await _of_parts(conn, family)
+    obstacles += await _of_parts(conn, root, family)
     converted = []
     for column in columns:
         own = physical[name].columns[column.name]
@@ -492,7 +492,7 @@ def _columns_of_parts(tables: Iterable[ConvertedTable]) -> list[tuple[Part, list
     return [(part, [c.column.name for c in table.columns]) for table in tables for part in table.family]
 
 
-async def _of_parts(conn: Connection, family: list[Part]) -> list[str]:
+async def _of_parts(conn: Connection, root: Part, family: list[Part]) -> list[str]:
     obstacles = []
     for part in family:
         if part.stores and not part.key:
@@ -500,6 +500,11 @@ async def _of_parts(conn: Connection, family: list[Part]) -> list[str]:
         if not await may_act_as(conn, part.owner):
             role = quote_ident(part.owner)
             obstacles.append(f"the service role may not alter {part.label}; for the time of the job: GRANT {role} TO …")
+        ((owned,),) = await rows_of(conn, "SELECT pg_catalog.pg_has_role(%s, %s, 'USAGE')", root.owner, part.owner)
+        if not owned:  # the server asks it of who alters a table for all that inherit from it
+            of, to = quote_ident(part.owner), quote_ident(root.owner)
+            instead = f"GRANT {of} TO {to}, or ALTER TABLE {part.label} OWNER TO {to}"
+            obstacles.append(f"{part.label} is owned by {of}, and {root.label} by {to}, who alters both: {instead}")
         for (of,) in await rows_of(conn, _OF_TYPE, part.oid):
             never = f"{part.label} is a table of type {of}, which no column can be added to"
             obstacles.append(f"{never}: ALTER TABLE {part.label} NOT OF")

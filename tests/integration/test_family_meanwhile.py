@@ -89,3 +89,20 @@ def test_what_is_written_while_triggers_are_disabled_is_not_lost(postgres_server
         assert job.said().endswith("}\n")
         assert job.returncode == 0
         same_rows(site, QUERIES)
+
+
+def test_a_partition_of_another_owner_is_named_before_anything_is_begun(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    with filled_site(postgres_server, tmp_path, policy=POLICY, ddl=TABLES, rows=20) as site:
+        other, owner, service = f"{site.role}_other", site.role, site.service
+        with site.server.connect(site.sealed) as conn:
+            conn.execute(f"CREATE ROLE {other}; GRANT {other} TO {service}; GRANT CREATE ON SCHEMA public TO {other}".encode())
+            conn.execute(f"ALTER TABLE parted_0 OWNER TO {other}".encode())
+        looked = site.cli("encrypt", "--dry-run", check=False)
+        assert f"public.parted_0 is owned by {other}, and public.parted by {owner}" in looked
+        assert f"who alters both: GRANT {other} TO {owner}, or ALTER TABLE public.parted_0 OWNER TO {owner}" in looked
+        with site.server.connect(site.sealed) as conn:
+            conn.execute(f"GRANT {other} TO {owner}".encode())
+        site.cli("encrypt")
+        same_rows(site, QUERIES)
+        with site.server.connect(site.sealed) as conn:
+            conn.execute(f"REASSIGN OWNED BY {other} TO {owner}; DROP OWNED BY {other}; DROP ROLE {other}".encode())
