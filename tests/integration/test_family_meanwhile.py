@@ -10,8 +10,8 @@ import pytest
 from tests.harness.server import PostgresServer
 from tests.harness.site import Site
 from tests.harness.waiting import until
-from tests.integration.job_at_work import started
-from tests.integration.test_encrypt import filled_site, rows_of, same_rows
+from tests.integration.job_at_work import let_go, started
+from tests.integration.test_encrypt import filled_site, raw_columns, rows_of, same_rows
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -106,3 +106,26 @@ def test_a_partition_of_another_owner_is_named_before_anything_is_begun(postgres
         same_rows(site, QUERIES)
         with site.server.connect(site.sealed) as conn:
             conn.execute(f"REASSIGN OWNED BY {other} TO {owner}; DROP OWNED BY {other}; DROP ROLE {other}".encode())
+
+
+def test_a_child_with_the_column_of_its_own_is_left_as_it_was_and_keeps_no_plain_values(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    own = "CREATE TABLE own (id int PRIMARY KEY, ssn text NOT NULL, city text); ALTER TABLE own INHERIT parent;"
+    more = "CREATE TABLE owns (id int PRIMARY KEY, ssn text NOT NULL) INHERITS (own);"
+    with filled_site(postgres_server, tmp_path, policy=POLICY, ddl=TABLES + own + more, rows=200) as site:
+        with psycopg.connect(site.server.dsn(site.sealed), autocommit=True) as conn:
+            conn.execute("INSERT INTO owns (id, ssn) VALUES (5000, 'secret-5000')")
+        before = {table: raw_columns(site, table) for table in ("parent", "own", "owns")}
+        job = started(site, "encrypt", "public.parent", "--rate", "50")
+        until(lambda: rows_of(site.sealed_dsn, HIDDEN) == [(1,)], "the hidden column is there")
+        job.kill()
+        let_go(site)
+        site.cli("jobs", "abort", "1")
+        assert {table: raw_columns(site, table) for table in before} == before
+        site.cli("encrypt", "public.parent", "--keep")
+        assert all("phi_old_ssn" in raw_columns(site, table) for table in before)
+        with psycopg.connect(site.proxy_dsn, autocommit=True) as conn:
+            conn.execute("INSERT INTO owns (id, ssn) VALUES (5001, 'secret-5001')")
+        site.cli("encrypt", "--finish")
+        assert {table: sorted(raw_columns(site, table)) for table in before} == {t: sorted(c) for t, c in before.items()}
