@@ -358,6 +358,7 @@ async def hanging(conn: Connection, tables: Sequence[ConvertedTable]) -> tuple[o
         for part in table.family:
             there += await indexes_over(conn, part, names)
             there += await others_over(conn, part, names, _generated(table))
+            there += await _triggers(conn, part)
         for column in table.columns:
             there += await _same(conn, table.family, column.column)
             there += await not_nulls_of(conn, table.family, column.column.name)

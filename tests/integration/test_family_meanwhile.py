@@ -129,3 +129,16 @@ def test_a_child_with_the_column_of_its_own_is_left_as_it_was_and_keeps_no_plain
             conn.execute("INSERT INTO owns (id, ssn) VALUES (5001, 'secret-5001')")
         site.cli("encrypt", "--finish")
         assert {table: sorted(raw_columns(site, table)) for table in before} == {t: sorted(c) for t, c in before.items()}
+
+
+def test_a_trigger_that_would_fire_behind_is_seen_before_the_switch(postgres_server: PostgresServer, tmp_path: Path) -> None:
+    """What it makes of a value would not be seen: it is named, and nothing is switched."""
+    with filled_site(postgres_server, tmp_path, policy=POLICY, ddl=TABLES, rows=20) as site:
+        job = started(site, "encrypt", "--rate", "20", "--json")
+        until(lambda: rows_of(site.sealed_dsn, HIDDEN) == [(1,)], "the hidden column is there")
+        with site.server.connect(site.sealed) as conn:
+            conn.execute("CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.ssn := NEW.city; RETURN NEW; END'")
+            conn.execute('CREATE TRIGGER "~z" BEFORE UPDATE ON parent FOR EACH ROW EXECUTE FUNCTION f()')
+        assert "trigger ~z on public.parent fires behind all others" in job.said()
+        assert job.returncode == 1
+        same_rows(site, QUERIES)
