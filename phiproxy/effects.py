@@ -98,6 +98,10 @@ class Effects:
 
     end_user: tuple[str, str] | None = None
     """For whom the application acts from now on: what the server keeps in place of the name, and the name."""
+    is_local: bool = False
+    """That is for the transaction only: SET LOCAL."""
+    local_by: int = 0
+    """The number of the parameter, from 1, that says so."""
     reason: tuple[str, str] | None = None
     """Why more is to be seen from now on, likewise; an empty one ends it."""
     given: tuple[str, int] | None = None
@@ -127,6 +131,12 @@ class Effects:
             mark = mark_of(said)
             self.end_user = (mark, said)
         return mark if said else None
+
+
+def is_true(text: str) -> bool:
+    """Tell whether PostgreSQL reads a text as true: ``t``, ``TRUE``, ``yes``, ``on``, ``1``."""
+    said = text.strip().lower()
+    return said in {"on", "1"} or (said != "" and ("true".startswith(said) or "yes".startswith(said)))
 
 
 def mark_of(name: str) -> str:

@@ -7,7 +7,7 @@ The server keeps a mark in the place of either (``effects``), and says which one
 from dataclasses import replace
 from typing import TypeVar
 
-from phiproxy.effects import TAKEN, Effects, must_be_set
+from phiproxy.effects import TAKEN, Effects, is_true, must_be_set
 from phiproxy.errors import InvalidEncoding, PathNeeded, StatementRefused
 from phiproxy.plan.statement_plan import StatementPlan
 from phiproxy.session import client_encoding
@@ -35,7 +35,7 @@ def check_said(session: State, effects: Effects) -> None:
     base = session.base
     if effects.end_user is not None and effects.end_user[1] and base is not None:
         mark, said = effects.end_user
-        _note(session.search_path.users, mark, base.end_user(said, session.now) or EndUser(said), session.search_path.user)
+        _note_user(session, mark, base.end_user(said, session.now) or EndUser(said), is_local=effects.is_local)
     if effects.reason is None or not effects.reason[1]:
         return
     if session.sure_path is None:
@@ -69,6 +69,8 @@ def bound(session: State, plan: StatementPlan, sent: Bind) -> tuple[StatementPla
     except UnicodeDecodeError:
         raise InvalidEncoding('invalid byte sequence for encoding "UTF8"') from None
     effects = replace(plan.effects)
+    local = values[effects.local_by - 1] if 0 < effects.local_by <= len(values) else None
+    effects.is_local |= local == b"\1" or is_true((local or b"").decode("ascii", "replace"))
     mark = effects.say(setting, said)
     check_said(session, effects)
     if mark is not None:
@@ -80,7 +82,7 @@ def take_said(session: State, effects: Effects) -> None:
     """Note what a statement says of who acts, when it is sent; that a reason is given is recorded before anybody is told of it."""
     path = session.search_path
     if effects.end_user is not None and effects.end_user[0] not in path.users:
-        _note(path.users, effects.end_user[0], EndUser(effects.end_user[1]), path.user)
+        _note_user(session, effects.end_user[0], EndUser(effects.end_user[1]), is_local=effects.is_local)
     if effects.reason is None or not effects.reason[1]:
         return
     mark, reason = effects.reason
@@ -89,6 +91,15 @@ def take_said(session: State, effects: Effects) -> None:
         return
     _note(path.reasons, mark, GivenReason(reason, session.now + glass.seconds), path.reason)
     session.unrecorded = session.trail.alerted(reason, glass.seconds, session.role, session.user)
+
+
+def _note_user(session: State, mark: str, user: EndUser, *, is_local: bool) -> None:
+    path = session.search_path
+    if not is_local:
+        path.local.discard(mark)
+    elif mark not in path.users:
+        path.local.add(mark)
+    _note(path.users, mark, user, path.user)
 
 
 def _note(said: dict[str, T], mark: str, what: T, current: str) -> None:

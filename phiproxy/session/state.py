@@ -431,6 +431,8 @@ class State:
         self.styles.told({"bytea_output": said[0], "extra_float_digits": said[1]})
         path = self.search_path
         path.role, path.user, path.reason = said[2], said[3], said[4]
+        if self.status == b"I" and not self.groups.is_open:
+            path.forget_ended()
         if self.trail is not None and said[5] != path.purpose:
             path.purpose = said[5]
             self.trail.told(PURPOSE, said[5] if is_purpose(said[5]) else "")

@@ -151,11 +151,19 @@ class SearchPath:
     # The setting phiproxy.end_user, and the names that this session has set it to, by what the server keeps in their place.
     user: str = ""
     users: dict[str, EndUser] = field(default_factory=dict)
+    # What of that was given by SET LOCAL in this transaction, and so holds for no other one, whatever the server's setting is then.
+    local: set[str] = field(default_factory=set)
     # The setting phiproxy.reason, and the reasons of this session, likewise.
     reason: str = ""
     # The setting phiproxy.purpose.
     purpose: str = ""
     reasons: dict[str, GivenReason] = field(default_factory=dict)
+
+    def forget_ended(self) -> None:
+        """Forget names and reasons that are not in use when no transaction is: nothing but a SET of the client brings one back."""
+        self.users = {mark: user for mark, user in self.users.items() if mark == self.user and mark not in self.local}
+        self.reasons = {mark: given for mark, given in self.reasons.items() if mark == self.reason}
+        self.local.clear()
 
 
 @dataclass(slots=True)

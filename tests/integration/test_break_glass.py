@@ -249,6 +249,121 @@ def test_a_setting_that_no_token_gave_shows_nothing(masked: MaskedSite) -> None:
         masked.admin("ALTER ROLE mask_safe RESET phiproxy.end_user; DROP FUNCTION acts_as")
 
 
+# What code in the server says past the proxy, by a name that it makes up.
+REPLAY = "DO $$ BEGIN EXECUTE 'SET phi' || 'proxy.end_user = ''{}'''; END $$"
+PROMOTE = "DO $$ BEGIN EXECUTE format('SET phi' || 'proxy.end_user = %L', current_setting('phi' || 'proxy.end_user')); END $$"
+
+
+def marked(conn: Connection) -> str:
+    """Return what the server keeps in place of a token."""
+    (mark,) = conn.execute("SELECT current_setting('phiproxy.end_user')").fetchone() or ("",)
+    return str(mark)
+
+
+def shows_nothing(conn: Connection) -> bool:
+    """Tell whether nothing is shown, and all again once who acts is reset."""
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied"):
+        shown_to(conn)
+    conn.execute("RESET phiproxy.end_user")
+    return shown_to(conn) == SSN
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "SET LOCAL phiproxy.end_user = '{}'",
+        "SELECT set_config('phiproxy.end_user', '{}', true)",
+        "SELECT set_config('phiproxy.end_user', '{}', 'on')",
+    ],
+)
+@pytest.mark.parametrize("cursor", [psycopg.Cursor, psycopg.ClientCursor])
+def test_a_token_of_a_transaction_is_of_no_other(masked: MaskedSite, said: str, cursor: type[psycopg.Cursor[Any]]) -> None:
+    """Not by its mark either, which is no secret: the server's code may set it again, or for the session."""
+    with masked.as_role("mask_clerk", cursor_factory=cursor) as clerk, masked.as_role("mask_clerk", cursor_factory=cursor) as other:
+        with clerk.transaction():
+            clerk.execute(said.format(token("intern")).encode())
+            assert shown_to(clerk) == "078********"
+            mark = marked(clerk)
+        assert shown_to(clerk) == SSN
+        for conn in (clerk, other):
+            conn.execute(REPLAY.format(mark).encode())
+            assert marked(conn) == mark
+            assert shows_nothing(conn)
+            with conn.transaction(force_rollback=True):
+                conn.execute(REPLAY.format(mark).encode())
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    shown_to(conn)
+                raise psycopg.Rollback
+            assert shown_to(conn) == SSN
+        with clerk.transaction():
+            clerk.execute(said.format(token("intern")).encode())
+            clerk.execute(PROMOTE)
+            assert shown_to(clerk) == "078********"
+        assert marked(clerk)
+        assert shows_nothing(clerk)
+
+
+@pytest.mark.parametrize(("local", "code"), [(b"t", 0), (b" TRUE", 0), (b"on", 0), (b"\1", 1)])
+def test_nor_is_one_that_is_bound(masked: MaskedSite, local: bytes, code: int) -> None:
+    with masked.as_role("mask_clerk") as clerk:
+        with clerk.transaction():
+            query, given = b"SELECT set_config('phiproxy.end_user', $1, $2)", [token("intern").encode(), local]
+            clerk.pgconn.exec_params(query, given, param_formats=[0, code])
+            clerk.execute(PROMOTE)
+            assert shown_to(clerk) == "078********"
+        assert marked(clerk)
+        assert shows_nothing(clerk)
+
+
+def test_a_token_that_was_reset_or_followed_by_another_is_not_taken_again(masked: MaskedSite) -> None:
+    with masked.as_role("mask_clerk", prepare_threshold=None) as clerk:
+        for follows in ("RESET phiproxy.end_user", f"SET phiproxy.end_user = '{token('mask_nurse')}'", "DISCARD ALL"):
+            clerk.execute(f"SET phiproxy.end_user = '{token('intern')}'".encode())
+            mark = marked(clerk)
+            clerk.execute(follows.encode())
+            with clerk.transaction(force_rollback=True):
+                clerk.execute(REPLAY.format(mark).encode())
+                assert marked(clerk) == mark
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    shown_to(clerk)
+                raise psycopg.Rollback
+            clerk.execute(REPLAY.format(mark).encode())
+            assert shows_nothing(clerk)
+
+
+def test_a_token_of_the_session_stays_behind_transactions(masked: MaskedSite) -> None:
+    """Also of one that gives the same, or another, and of what is rolled back."""
+    same, nurse = token("intern"), token("mask_nurse")
+    with masked.as_role("mask_clerk") as clerk:
+        clerk.execute(f"SET phiproxy.end_user = '{same}'".encode())
+        for given, expected in ((same, "078********"), (nurse, MASKED)):
+            for undone in (False, True):
+                with clerk.transaction(force_rollback=undone):
+                    clerk.execute(f"SET LOCAL phiproxy.end_user = '{given}'".encode())
+                    assert shown_to(clerk) == expected
+                    with clerk.transaction(force_rollback=True):
+                        clerk.execute(f"SET phiproxy.end_user = '{token()}'".encode())
+                        assert shown_to(clerk) == SSN
+                    assert shown_to(clerk) == expected
+                assert shown_to(clerk) == "078********"
+        with clerk.transaction():
+            clerk.execute(f"SET LOCAL phiproxy.end_user = '{nurse}'".encode())
+            clerk.execute(f"SET phiproxy.end_user = '{nurse}'".encode())
+        assert shown_to(clerk) == MASKED
+
+
+def test_a_prepared_statement_gives_no_token_whose_time_is_over(masked: MaskedSite) -> None:
+    with masked.as_role("mask_clerk") as clerk:
+        clerk.pgconn.prepare(b"p", f"SET phiproxy.end_user = '{token('intern', seconds=3)}'".encode())
+        clerk.pgconn.exec_prepared(b"p", [])
+        assert shown_to(clerk) == "078********"
+        clerk.execute("RESET phiproxy.end_user")
+        time.sleep(3.2)
+        refused = clerk.pgconn.exec_prepared(b"p", [])
+        assert b"it has expired" in refused.error_message
+        assert shown_to(clerk) == SSN
+
+
 def test_keys_are_read_again(masked: MaskedSite) -> None:
     new = ec.generate_private_key(ec.SECP256R1())
     with masked.as_role("mask_clerk") as clerk:

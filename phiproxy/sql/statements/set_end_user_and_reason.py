@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from phiproxy.effects import PURPOSE, TAKEN, is_purpose, must_be_set
+from phiproxy.effects import PURPOSE, TAKEN, is_purpose, is_true, must_be_set
 from phiproxy.errors import StatementRefused
 from phiproxy.policy.catalog import ANYTHING
 from phiproxy.sql.context import Analysis
@@ -73,6 +73,7 @@ def _take_set(a: Analysis, body: Node) -> None:
     constant = only(arguments[0])[1] if len(arguments) == 1 and "A_Const" in arguments[0] else {}
     if "sval" not in constant:
         raise StatementRefused(f"{setting} is one string", hint=f"SET {setting} = '…'.")
+    a.answer.effects.is_local = body.get("is_local", False)
     _take(a, setting, arguments[0])
 
 
@@ -116,6 +117,7 @@ def _take_call(a: Analysis, call: Node) -> bool:
         return False
     if only(_bare(local))[0] not in ("A_Const", "ParamRef"):
         raise _refusal(a, setting, call)
+    _take_local(a, only(_bare(local))[1])
     bare = _bare(value)
     kind, body = only(bare)
     if kind == "ParamRef":
@@ -127,6 +129,13 @@ def _take_call(a: Analysis, call: Node) -> bool:
     elif kind != "A_Const" or "isnull" not in body:  # NULL is as RESET
         raise _refusal(a, setting, call)
     return True
+
+
+def _take_local(a: Analysis, said: Node) -> None:
+    """Note whether set_config is told to be SET LOCAL, by a constant or by a parameter."""
+    effects = a.answer.effects
+    effects.local_by = said.get("number", 0)
+    effects.is_local = said.get("boolval", {}).get("boolval", False) or is_true(said.get("sval", {}).get("sval", ""))
 
 
 def _bare(node: Node) -> Node:
