@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from phiproxy.audit.checkpoints import Signer
+from phiproxy.audit.checkpoints import Signer, Verifier
 from phiproxy.audit.log_files import LogFiles, Rotation, Writer
-from phiproxy.audit.reading import left_behind
+from phiproxy.audit.reading import left_behind, record_of, records
 from phiproxy.audit.records import BREAK_GLASS, REVIEWED, line_of
 from phiproxy.audit.search import Record, end_user
+from phiproxy.audit.verify import signed_lines
 from phiproxy.errors import ConfigError
 
 WRITER: Final = "review"
@@ -49,11 +50,27 @@ class Glass:
         return datetime.fromisoformat(str(self.record["time"])) + timedelta(seconds=float(self.record.get("seconds", 0)))
 
 
-def glasses(records: Iterable[Record]) -> list[Glass]:
+def reviewable(directory: Path, verifiers: Sequence[Verifier]) -> Iterator[Record]:
+    """Yield the records of a log, of sign-offs only those that are signed: anybody can write one that is not.
+
+    A signed record that masks were lifted counts instead of any other of its name. ConfigError where it cannot be read; OSError.
+    """
+    known: set[str] = set()
+    for line in signed_lines(directory, verifiers):
+        record = record_of(line) if b'"kind":"break_glass' in line else None
+        if record is not None and record["kind"] in (BREAK_GLASS, REVIEWED):
+            yield record
+            known |= {str(record["glass"])} if record["kind"] == BREAK_GLASS else set()
+    for each in records(directory):
+        if each["kind"] != REVIEWED and not (each["kind"] == BREAK_GLASS and str(each.get("glass")) in known):
+            yield each
+
+
+def glasses(log: Iterable[Record]) -> list[Glass]:
     """Return all of a log, in the order of time."""
     broken: dict[str, Record] = {}
     reviews: dict[str, Record] = {}
-    for record in records:
+    for record in log:
         if record.get("kind") == BREAK_GLASS:
             broken[str(record["glass"])] = record
         elif record.get("kind") == REVIEWED:

@@ -4,9 +4,10 @@ What is proven is what the last signed checkpoint of a file covers. Beside it st
 proves too: so the first record that is not what it was is named, and not only that there is one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,6 +78,16 @@ def verify(
     order = {looked.file.stem: i for i, looked in enumerate(files)}
     result.faults.sort(key=lambda fault: (order.get(fault.file, len(order)), fault.record or 0))
     return result
+
+
+def signed_lines(directory: Path, verifiers: Sequence[Verifier]) -> Iterator[bytes]:
+    """Yield the records of a log that a checkpoint of their file covers, of files in which these are what was signed; ConfigError.
+
+    Not what the next file says was left before it: whoever has begun that has not looked who had written it.
+    """
+    for looked in snapshot(directory, Look(verifiers, Witnessed())).files:
+        if looked.is_genuine:
+            yield from islice(looked.file.lines(), looked.proven)
 
 
 def _believe(files: Sequence[Looked], by_stem: Mapping[str, Looked]) -> None:

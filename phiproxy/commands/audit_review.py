@@ -10,8 +10,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from phiproxy.audit.break_glass_review import Glass, glasses, may_review, sign_off
-from phiproxy.audit.reading import records
+from phiproxy.audit.break_glass_review import Glass, glasses, may_review, reviewable, sign_off
 from phiproxy.audit.search import Record, counts, end_user
 from phiproxy.audit_root import audit_keys, audit_policy
 from phiproxy.audit_service import proxy_name
@@ -28,7 +27,8 @@ async def review(config: Path, name: str | None, reviewer: str | None, note: str
     directory = settings.audit.directory
     if directory is None:
         raise ConfigError("what is reviewed is in the audit log's files", hint="set audit.directory")
-    log = [dict(record) for record in await asyncio.to_thread(lambda: [*records(directory)])]
+    keys = await audit_keys(settings, configuration.policies)
+    log = [dict(record) for record in await asyncio.to_thread(lambda: [*reviewable(directory, [keys.signer.verifier])])]
     all_of_log = glasses(log)
     if name is None:
         chosen = [glass for glass in all_of_log if everything or glass.review is None]
@@ -47,7 +47,6 @@ async def review(config: Path, name: str | None, reviewer: str | None, note: str
     database = audit_policy(settings, configuration.policies).database
     proven = await _logged_in(settings, database, reviewer)
     may_review(one, proven)
-    keys = await audit_keys(settings, configuration.policies)
     said = {"by": proven, "database": database, "glass": name, "note": note, "os_user": getpass.getuser()}
     try:
         await asyncio.to_thread(sign_off, directory, proxy_name(settings), keys.signer, said)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from phiproxy import __version__
 from phiproxy.audit.activity import activity
-from phiproxy.audit.reading import records
+from phiproxy.audit.break_glass_review import reviewable
 from phiproxy.audit.report import Facts, page
 from phiproxy.audit.search import spelled
 from phiproxy.audit.verify import verify
@@ -40,7 +40,7 @@ async def _facts(configuration: Configuration, since: str | None, before: str | 
     if directory is None:
         raise ConfigError("the report is made from the audit log's files", hint="set audit.directory")
     first, last = read_period(since, before)
-    keys = await audit_keys(settings, configuration.policies)
+    verifiers = [(await audit_keys(settings, configuration.policies)).signer.verifier]
     rows: list[tuple[object, ...]] = []
     columns: list[tuple[object, ...]] = []
     for policy in configuration.policies:
@@ -55,8 +55,8 @@ async def _facts(configuration: Configuration, since: str | None, before: str | 
         period=f"{since or 'from the beginning'} to {before or now.strftime('%Y-%m-%d %H:%M UTC')}",
         made=now.strftime("%Y-%m-%d %H:%M UTC"),
         version=__version__,
-        activity=activity(records(directory), spelled(first) if first else "", spelled(last) if last else "~"),
-        proof=verify(directory, [keys.signer.verifier]),
+        activity=activity(reviewable(directory, verifiers), spelled(first) if first else "", spelled(last) if last else "~"),
+        proof=verify(directory, verifiers),
         findings=[(name, f.level, f.topic, f.text) for name, f in await findings(configuration)],
         keys=rows,
         columns=columns,

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from phiproxy.audit.break_glass_review import Glass, glasses, may_review, sign_off
+from phiproxy.audit.break_glass_review import Glass, glasses, may_review, reviewable, sign_off
 from phiproxy.audit.checkpoints import Signer
+from phiproxy.audit.open_log_file import RECORDS
 from phiproxy.audit.reading import records
-from phiproxy.audit.records import REVIEWED
+from phiproxy.audit.records import BREAK_GLASS, REVIEWED, line_of, numbered
 from phiproxy.audit.verify import verify
 from phiproxy.errors import ConfigError
+from tests.audit import test_verify as whole_log
+from tests.audit.test_verify import Clock, log, only
 
 SIGNER = Signer("phiproxy-audit/test", b"s" * 32)
 BROKEN = {
@@ -49,6 +52,32 @@ def test_what_may_yet_be_seen_is_not_signed_off(ago: float, over: bool) -> None:
         return
     with pytest.raises(ConfigError, match=f"ab12 may lift masks until {glass.until:%Y-%m-%d %H:%M:%S}"):
         may_review(glass, "officer")
+
+
+def test_a_sign_off_that_is_not_signed_counts_for_nothing(tmp_path: Path) -> None:
+    """Behind the records of a proxy, in a file of its own, by another key; nor does a forged record stand for a signed one."""
+
+    def found() -> list[tuple[str, str | None]]:
+        log_now = reviewable(tmp_path, [signer.verifier])
+        return [(str(glass.record["reason"]), (glass.review or {}).get("by")) for glass in glasses(log_now)]
+
+    signer = whole_log.SIGNER
+
+    files = log(tmp_path, Clock())
+    files.append([line_of(BREAK_GLASS, {"glass": "ab12", "seconds": 60, "reason": "genuine"})])
+    files.checkpoint()
+    unsigned = line_of(BREAK_GLASS, {"glass": "cd34", "seconds": 60, "reason": "not signed yet"})
+    files.append([unsigned])
+    path = only(tmp_path, RECORDS)
+    reviews = [line_of(REVIEWED, {"glass": glass, "by": "nobody", "note": "n"}) for glass in ("ab12", "cd34")]
+    forged = [*reviews, line_of(BREAK_GLASS, {"glass": "ab12", "seconds": 60, "reason": "forged"})]
+    lines = b"".join(numbered(line, number) + b"\n" for number, line in enumerate(forged, start=4))
+    path.write_bytes(path.read_bytes().rstrip(b"\0") + lines)
+    (tmp_path / f"20261127T120001.000000Z.proxy-1.review{RECORDS}").write_bytes(lines)
+    sign_off(tmp_path, "one", Signer(signer.name, bytes(32)), {"glass": "ab12", "by": "another key", "note": "n"})
+    assert found() == [("genuine", None), ("not signed yet", None)]
+    sign_off(tmp_path, "proxy-1", signer, {"glass": "ab12", "by": "officer", "note": "n"})
+    assert found() == [("genuine", "officer"), ("not signed yet", None)]
 
 
 def test_reviews_are_signed_one_behind_the_other(tmp_path: Path) -> None:
