@@ -249,6 +249,6 @@ def left_behind(directory: Path, writer: tuple[str, str]) -> LeftBehind:
 def _take_events(line: bytes, events: dict[str, int]) -> None:
     if b'"kind":"log.opened"' in line or b'"kind":"key"' in line:
         record = record_of(line) or {}
-        events.update(record.get("events", {}))
-        if record.get("kind") == "key":
-            events[record["database"]] = record["event"]
+        said = record.get("events")
+        pairs = said.items() if isinstance(said, dict) else [(record.get("database"), record.get("event"))]
+        events.update((name, number) for name, number in pairs if isinstance(name, str) and type(number) is int)

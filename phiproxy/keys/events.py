@@ -25,10 +25,14 @@ class Event(NamedTuple):
 
 
 async def events_since(conn: Connection, schema: str, number: int) -> list[Event]:
-    """Return the events behind a number, the oldest first, up to ``AT_ONCE``; raises psycopg.Error."""
+    """Return the events behind a number, the oldest first, up to ``AT_ONCE``; raises psycopg.Error.
+
+    From the first one on where there is none of that number: the registry was restored, or what says the number is wrong. To record
+    some twice is better than none.
+    """
     query = sql.SQL(
-        'SELECT id, at, database_user, os_user, what, subject, "from", "to" FROM {} WHERE id OPERATOR(pg_catalog.>) %s'
-        " ORDER BY id LIMIT %s"
+        'SELECT id, at, database_user, os_user, what, subject, "from", "to" FROM {0} WHERE id OPERATOR(pg_catalog.>)'
+        " CASE WHEN EXISTS (SELECT FROM {0} WHERE id OPERATOR(pg_catalog.>=) %s) THEN %s ELSE 0 END ORDER BY id LIMIT %s"
     ).format(table(schema, "event"))
-    rows = await (await conn.execute(query, (number, AT_ONCE))).fetchall()
+    rows = await (await conn.execute(query, (number, number, AT_ONCE))).fetchall()
     return [Event(*row) for row in rows]

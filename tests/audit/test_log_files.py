@@ -12,6 +12,7 @@ import pytest
 from phiproxy.audit import open_log_file
 from phiproxy.audit.log_files import LogFiles, Rotation, Writer
 from phiproxy.audit.reading import left_behind, records
+from phiproxy.audit.records import line_of
 from tests.audit.test_verify import SIGNER, Clock, execution, log, verified
 
 CALLS = ("open", "write", "pwrite", "fdatasync", "fsync")
@@ -68,6 +69,15 @@ def test_the_first_record_of_a_file_has_the_facts_of_by_then(tmp_path: Path) -> 
     assert told[:2] == [{"clinic": 7}, {"clinic": 9}]
     # Its records have no later event, so the next process goes on behind this one.
     assert left_behind(tmp_path, ("proxy-1", "0")).events == {"clinic": 9}
+    files.close()
+
+
+@pytest.mark.parametrize("odd", [None, 1.5, "x", [], {"clinic": "x"}, {"clinic": True}, {"clinic": [8]}])
+def test_a_process_begins_behind_records_of_any_fields(tmp_path: Path, odd: object) -> None:
+    files = LogFiles(tmp_path, Writer("proxy-1", "0"), SIGNER, Rotation(1 << 20), now=Clock(), facts={"events": {"clinic": 7}})
+    forged: list[dict[str, object]] = [{"database": odd, "event": 8}, {"database": "clinic", "event": odd}, {}]
+    files.append([*(line_of("key", fields) for fields in forged), line_of("log.opened", {"events": odd})])
+    assert left_behind(tmp_path, ("proxy-1", "0")).events == ({"clinic": 7, "x": 8} if odd == "x" else {"clinic": 7})
     files.close()
 
 

@@ -24,3 +24,14 @@ async def test_events_come_in_their_order_and_once(site: Site, monkeypatch: pyte
         (event,) = await events_since(conn, "phiproxy", last)
         assert (event.what, event.subject, event.before, event.after) == ("open", "identity 7", "a", None)
         assert event.at.tzinfo is not None
+
+
+@pytest.mark.parametrize("ahead", [1, 10**9, 10**40])
+async def test_behind_a_number_that_there_is_not_they_come_all_again(site: Site, ahead: int) -> None:
+    """The registry was restored since, or a record of the log is not genuine: no event is left out for that."""
+    await site.init()
+    async with await site.connect() as conn:
+        every = await events_since(conn, "phiproxy", 0)
+        last = every[-1].number
+        assert await events_since(conn, "phiproxy", last) == []
+        assert await events_since(conn, "phiproxy", last + ahead) == every
